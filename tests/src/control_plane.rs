@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
 use kube::{Api, Client, Config};
 use serde_json::json;
 use tokio::sync::OnceCell;
@@ -139,7 +140,7 @@ impl ControlPlane {
         let spec =
             TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
         let request = TokenRequest { spec, ..TokenRequest::default() };
-        let answer = accounts.create_token_request(name, &Default::default(), &request).await;
+        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await;
         let answer = answer.with_context(|| format!("no token for service account {namespace}/{name}"))?;
         Ok(answer.status.context("the API server made an empty token")?.token)
     }

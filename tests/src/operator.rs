@@ -17,7 +17,7 @@ use crate::{port, wait};
 /// Names the operator's binary when it is not next to the tests'.
 pub const BINARY_VARIABLE: &str = "EMRCONTAINERS_OPERATOR_BIN";
 /// A busy machine with two cores starts it in well under this.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// SIGTERM drains; longer than that a kubelet would kill.
 const EXIT_WITHIN: Duration = Duration::from_secs(30);
 /// How often it is started again when another process takes one of its ports first.
@@ -54,7 +54,7 @@ impl Builder {
     /// Another region than `us-west-2`.
     #[must_use]
     pub fn region(mut self, region: &str) -> Self {
-        self.region = region.to_owned();
+        region.clone_into(&mut self.region);
         self
     }
 

@@ -117,7 +117,7 @@ async fn with_the_controller_manager_a_deleted_namespace_vanishes() -> Result<()
     objects::apply(&client, namespace.name(), CONFIG_MAP).await?;
     let namespaces: Api<NamespaceKind> = Api::all(client);
     namespaces.delete(namespace.name(), &DeleteParams::default()).await?;
-    wait::deleted(namespaces, namespace.name(), Duration::from_secs(60)).await
+    wait::deleted(namespaces, namespace.name(), Duration::from_mins(1)).await
 }
 
 #[tokio::test]

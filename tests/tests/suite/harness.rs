@@ -57,7 +57,7 @@ async fn leaves_nothing_behind(task: &str, signal: Option<Signal>) -> Result<()>
         .stderr(Stdio::null())
         .spawn()?;
     let group = Pid::from_child(&child);
-    let text = wait::eventually(Duration::from_secs(120), "the child should report", async || {
+    let text = wait::eventually(Duration::from_mins(2), "the child should report", async || {
         if let Some(status) = child.try_wait()? {
             ensure!(report.exists(), "the child ended early with {status}");
         }
