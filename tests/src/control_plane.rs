@@ -231,6 +231,13 @@ impl ControlPlane {
         self.api_server().log()
     }
 
+    /// Fails, with the log, when a server has ended.
+    pub fn ensure_running(&self) -> Result<()> {
+        self.etcd.ensure_running()?;
+        self.api_server().ensure_running()?;
+        self.controller_manager.get().map_or(Ok(()), Process::ensure_running)
+    }
+
     /// The process ids of etcd and kube-apiserver.
     pub fn pids(&self) -> [u32; 2] {
         [self.etcd.pid(), self.api_server().pid()]

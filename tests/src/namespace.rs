@@ -28,3 +28,9 @@ impl Namespace {
         &self.name
     }
 }
+
+/// Creates a namespace of a given name unless it exists.
+pub async fn ensure(client: &Client, name: &str) -> Result<()> {
+    let yaml = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
+    crate::objects::apply(client, "", &yaml).await.map(drop)
+}

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Crd;
-use kube::api::{DynamicObject, GroupVersionKind, Patch, PatchParams, TypeMeta, ValidationDirective};
+use kube::api::{
+    ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, TypeMeta, ValidationDirective,
+};
 use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
@@ -62,8 +64,12 @@ pub async fn api_for(client: &Client, namespace: &str, object: &DynamicObject) -
 
 /// One of our kinds, `JobRun` or `VirtualCluster`, in a namespace.
 pub fn ours(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
-    let resource = kube::core::ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind));
-    Api::namespaced_with(client.clone(), namespace, &resource)
+    Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+/// How the API server serves one of our kinds.
+pub fn resource(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, kind))
 }
 
 /// A string in an object's status, like `state`.

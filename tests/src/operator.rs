@@ -31,6 +31,7 @@ pub struct Builder {
     aws_url: String,
     region: String,
     namespace: Option<String>,
+    lease_namespace: Option<String>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     wait_ready: bool,
@@ -48,6 +49,14 @@ impl Builder {
     #[must_use]
     pub fn watch_namespace(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    /// Elect a leader, with the lease in this namespace. Without it every operator works at once, so that one started
+    /// after a `kill -9` need not wait until the lease of the first has run out.
+    #[must_use]
+    pub fn leader_election(mut self, namespace: &str) -> Self {
+        self.lease_namespace = Some(namespace.to_owned());
         self
     }
 
@@ -106,15 +115,20 @@ impl Builder {
             .args(["--allow-unsafe-aws-endpoint-urls", "--aws-region", &self.region])
             .args(["--metrics-addr", &metrics, "--healthz-addr", &healthz])
             .args(self.namespace.iter().flat_map(|namespace| ["--watch-namespace", namespace]))
-            .args(&self.arguments)
+            .args(match &self.lease_namespace {
+                Some(namespace) => vec!["--leader-election-namespace", namespace],
+                None => vec!["--enable-leader-election=false"],
+            })
+            .args(&self.arguments);
+        // Nothing of the person who runs the tests may be found: no profile, proxy or setting of another installation.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
+        command
             .env("KUBECONFIG", &self.kubeconfig)
-            // Fixed keys: no profile, web identity or instance of the machine that runs the tests may be found.
             .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
             .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
             .env("AWS_EC2_METADATA_DISABLED", "true");
-        for variable in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
-            command.env_remove(variable);
-        }
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         let log = tempfile::Builder::new().prefix("operator-").suffix(".log").tempfile_in(directory)?;
         let (_, log) = log.keep().context("can't keep the operator's log")?;
@@ -143,6 +157,7 @@ impl Operator {
             aws_url: aws_url.to_owned(),
             region: "us-west-2".to_owned(),
             namespace: None,
+            lease_namespace: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             wait_ready: true,
@@ -244,6 +259,19 @@ impl Metrics {
     pub fn series(&self) -> &BTreeMap<String, f64> {
         &self.0
     }
+}
+
+fn is_foreign(variable: &str) -> bool {
+    const NAMES: [&str; 4] = [
+        "DELETION_POLICY",
+        "K8S_NAMESPACE",
+        "LEADER_ELECTION_NAMESPACE",
+        "RECONCILE_DEFAULT_MAX_CONCURRENT_SYNCS",
+    ];
+    variable.starts_with("AWS_")
+        || variable.starts_with("ACK_")
+        || variable.to_lowercase().ends_with("_proxy")
+        || NAMES.contains(&variable)
 }
 
 /// The operator's binary: from the environment, or in the folder that cargo builds the tests into.
