@@ -4,7 +4,7 @@
 //! comes to the same end. It saves calls (a pass that runs on a stale object would repeat StartJobRun, and be given
 //! the same id). Entries go when the object leaves the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Resource;
@@ -93,12 +93,21 @@ impl<K: Resource> Memories<K> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
-    /// Drops the entry when it says nothing beyond the defaults, so that finished runs take no room.
-    pub fn tidy(&self, uid: &str) {
+    /// Notes that a pass did what it wanted, and drops the entry once it says nothing beyond the defaults.
+    pub fn succeeded(&self, uid: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.get(uid).is_some_and(|m| m.fresh.is_none() && m.failures == 0) {
-            all.remove(uid);
+        if let Some(memory) = all.get_mut(uid) {
+            memory.failures = 0;
+            let plain = !memory.never_started && !memory.cancel_asked;
+            if memory.fresh.is_none() && memory.submitted.is_none() && plain {
+                all.remove(uid);
+            }
         }
+    }
+
+    /// Forgets every object that isn't among these.
+    pub fn keep(&self, uids: &HashSet<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
     }
 }
 
