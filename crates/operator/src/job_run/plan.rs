@@ -7,8 +7,9 @@ use emrcontainers_api::job_run::{self, JobRun};
 use emrcontainers_api::{JOB_RUN_FINALIZER, annotations};
 use kube::ResourceExt;
 
-use super::request::{self, Request};
+use super::request;
 use super::target::Target;
+use crate::emr::model::StartJobRun;
 use crate::emr::poll::Observation;
 use crate::memory::Memory;
 
@@ -41,7 +42,7 @@ pub enum Step {
     /// The run may be submitted once the finalizer is there.
     AddFinalizer,
     /// Submit the run.
-    Start(Box<Request>),
+    Start(Box<StartJobRun>),
     /// Watch the run, and report what the service says of it.
     Observe(Submitted),
     /// The object goes and the run lives: cancel it.

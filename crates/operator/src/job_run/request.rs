@@ -3,8 +3,6 @@
 //! What the API server's schema would have refused is checked again, because objects may be older than the schema or
 //! have come through upstream's. Invariant: every refusal names the field and what would be right.
 
-use std::collections::BTreeMap;
-
 use emrcontainers_api::JobRun;
 use emrcontainers_api::job_run::JobDriver;
 use emrcontainers_api::overrides::ConfigurationOverrides;
@@ -12,33 +10,11 @@ use kube::ResourceExt;
 
 use super::overrides;
 use super::target::{ClusterTarget, Target};
+use crate::emr::model::StartJobRun;
 use crate::tags;
 
 /// The longest name that the service takes.
 const MAX_NAME_CHARS: usize = 64;
-
-/// Everything that StartJobRun is told.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// The same for every try of the same submission.
-    pub token: String,
-    /// Name of the run.
-    pub name: String,
-    /// The virtual cluster.
-    pub virtual_cluster_id: String,
-    /// The job's role.
-    pub execution_role_arn: String,
-    /// Release of EMR.
-    pub release_label: String,
-    /// What runs.
-    pub driver: JobDriver,
-    /// Settings of the run.
-    pub overrides: Option<ConfigurationOverrides>,
-    /// How often the service starts the driver.
-    pub max_attempts: Option<i32>,
-    /// Tags.
-    pub tags: BTreeMap<String, String>,
-}
 
 /// Why there is no request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +35,7 @@ pub fn token(run: &JobRun) -> String {
 }
 
 /// The request for a run, or why there is none.
-pub fn build(run: &JobRun, target: &Target) -> Result<Request, Unfit> {
+pub fn build(run: &JobRun, target: &Target) -> Result<StartJobRun, Unfit> {
     let spec = &run.spec;
     let missing = |field: &str, what: &str| Unfit::Invalid(format!("spec.{field}: is missing; set {what}"));
     let overrides = read_overrides(run)?;
@@ -88,14 +64,14 @@ pub fn build(run: &JobRun, target: &Target) -> Result<Request, Unfit> {
         ClusterTarget::Waiting { .. } => return Err(Unfit::Waiting),
         ClusterTarget::Invalid(why) => return Err(Unfit::Invalid(why.clone())),
     };
-    Ok(Request {
-        token: token(run),
-        name: spec.name.clone().unwrap_or_else(|| default_name(&run.name_any())),
+    Ok(StartJobRun {
+        client_token: token(run),
         virtual_cluster_id,
-        execution_role_arn,
-        release_label,
-        driver,
-        overrides,
+        name: Some(spec.name.clone().unwrap_or_else(|| default_name(&run.name_any()))),
+        execution_role_arn: Some(execution_role_arn),
+        release_label: Some(release_label),
+        job_driver: Some(driver),
+        configuration_overrides: overrides,
         max_attempts: spec.retry_policy_configuration.as_ref().map(|policy| policy.max_attempts),
         tags: tags::merge(&target.default_tags, spec.tags.as_ref()),
     })
