@@ -1,0 +1,10 @@
+//! Annotation keys: upstream's, with the same meaning, and ours.
+
+/// On an object: `delete` or `retain`; what becomes of the AWS resource when the object is deleted.
+pub const DELETION_POLICY: &str = "services.k8s.aws/deletion-policy";
+/// On a namespace: the deletion policy of its objects.
+pub const NAMESPACE_DELETION_POLICY: &str = "emrcontainers.services.k8s.aws/deletion-policy";
+/// On an object: the AWS region.
+pub const REGION: &str = "services.k8s.aws/region";
+/// On an object that was refused for good: any new value makes the operator try again.
+pub const RETRY: &str = "emrcontainers.services.k8s.aws/retry";

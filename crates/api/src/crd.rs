@@ -1,0 +1,41 @@
+//! The CustomResourceDefinitions, as they are installed.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+
+use crate::{JobRun, VirtualCluster};
+
+/// Every CustomResourceDefinition, sorted by name.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    let mut crds = vec![JobRun::crd(), VirtualCluster::crd()];
+    for crd in &mut crds {
+        for version in &mut crd.spec.versions {
+            if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
+                tidy(schema);
+            }
+        }
+    }
+    crds.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    crds
+}
+
+/// Takes `nullable` out.
+///
+/// Upstream's fields are not nullable: the API server drops a `null` that a manifest carries, as users' manifests
+/// do. Were it kept, a rule's `has()` would find the field set.
+fn tidy(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
+        tidy(property);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => tidy(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(tidy),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        tidy(values);
+    }
+}

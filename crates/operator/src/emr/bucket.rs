@@ -1,0 +1,287 @@
+//! Token buckets: one for each operation and one for all together, and the brake that a throttle reply pulls.
+//!
+//! Time is an argument: how long it has been since the buckets were made. Nothing here waits or reads a clock. Invariant:
+//! a call is let through only with a token of its operation's bucket and one of the shared bucket.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use super::operation::Operation;
+use crate::quotas::{Bucket, Quotas};
+
+/// The pace that a throttle reply brakes from when there is no quota to start from; AWS's own for all calls together.
+const UNLIMITED_PER_SECOND: f64 = 20.0;
+/// Bounds that keep arithmetic on rates far from its limits; no quota comes near them.
+const SLOWEST_PER_SECOND: f64 = 1.0 / 86_400.0;
+const FASTEST_PER_SECOND: f64 = 1e6;
+/// In this time a brake loses half of its force, so that a single throttle reply is forgotten after it.
+const RECOVERY_HALF_LIFE: Duration = Duration::from_secs(20);
+/// Throttle replies within this time belong to calls that were under way together: they brake once.
+const SAME_INCIDENT: Duration = Duration::from_secs(1);
+/// The longest distance between two calls, however often AWS throttles.
+const SLOWEST: Duration = Duration::from_secs(30);
+/// For how long after a write has been turned away by the shared bucket reads leave the bucket alone. The write comes
+/// back as soon as there is a token; this covers that it comes a little late, and ends when it never does.
+const WRITES_FIRST: Duration = Duration::from_millis(500);
+
+/// A clock that is told the time.
+#[derive(Clone, Debug, Default)]
+struct Told(Arc<AtomicU64>);
+
+impl Told {
+    fn set(&self, now: Duration) {
+        self.0.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Clock for Told {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+type Governor = RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Duration>>;
+
+/// A bucket that is full at first.
+fn governor(bucket: Bucket, clock: &Told) -> Option<Governor> {
+    let period = Duration::from_secs_f64(1.0 / bucket.refill_per_second.clamp(SLOWEST_PER_SECOND, 1e9));
+    let burst = NonZeroU32::new(bucket.bucket.min(100_000))?;
+    Some(RateLimiter::direct_with_clock(Quota::with_period(period)?.allow_burst(burst), clock.clone()))
+}
+
+/// The least distance between two calls after a throttle reply.
+#[derive(Clone, Copy, Debug)]
+struct Brake {
+    gap: Duration,
+    since: Duration,
+    next: Duration,
+}
+
+impl Brake {
+    /// The distance that is asked for now: it halves with every half-life.
+    fn gap_at(&self, now: Duration) -> Duration {
+        let lives = now.saturating_sub(self.since).as_secs_f64() / RECOVERY_HALF_LIFE.as_secs_f64();
+        self.gap.mul_f64(0.5_f64.powf(lives))
+    }
+}
+
+struct Lane {
+    bucket: Option<Governor>,
+    per_second: f64,
+    brake: Option<Brake>,
+    /// The lane has a token of its own bucket and none yet of the shared one.
+    holds_token: bool,
+}
+
+/// All buckets of one account and region.
+pub(super) struct Buckets {
+    clock: Told,
+    lanes: BTreeMap<Operation, Lane>,
+    all: Option<Governor>,
+    writes_first_until: Duration,
+}
+
+impl Buckets {
+    pub(super) fn new(quotas: &Quotas) -> Self {
+        let clock = Told::default();
+        let mut lanes = BTreeMap::new();
+        let mut shared = None;
+        for operation in Operation::ALL {
+            let mut lane =
+                Lane { bucket: None, per_second: UNLIMITED_PER_SECOND, brake: None, holds_token: false };
+            if let Quotas::PerOperation { buckets, all } = quotas {
+                let bucket = buckets.get(operation.name());
+                lane.bucket = bucket.and_then(|bucket| governor(*bucket, &clock));
+                lane.per_second = bucket.unwrap_or(all).refill_per_second.clamp(SLOWEST_PER_SECOND, FASTEST_PER_SECOND);
+            }
+            lanes.insert(operation, lane);
+        }
+        if let Quotas::PerOperation { all, .. } = quotas {
+            shared = governor(*all, &clock);
+        }
+        Self { clock, lanes, all: shared, writes_first_until: Duration::ZERO }
+    }
+
+    /// Lets one call through, or says after how long to ask again.
+    pub(super) fn take(&mut self, operation: Operation, now: Duration) -> Result<(), Duration> {
+        self.clock.set(now);
+        let Some(lane) = self.lanes.get_mut(&operation) else { return Ok(()) };
+        if let Some(brake) = &lane.brake {
+            if brake.gap_at(now) < Duration::from_secs_f64(1.0 / lane.per_second) {
+                lane.brake = None;
+            } else if now < brake.next {
+                return Err(brake.next - now);
+            }
+        }
+        if !lane.holds_token {
+            check(lane.bucket.as_ref(), now)?;
+            lane.holds_token = true;
+        }
+        if !operation.is_write() && now < self.writes_first_until {
+            return Err(self.writes_first_until - now);
+        }
+        if let Err(wait) = check(self.all.as_ref(), now) {
+            if operation.is_write() {
+                self.writes_first_until = now + wait + WRITES_FIRST;
+            }
+            return Err(wait);
+        }
+        if operation.is_write() {
+            self.writes_first_until = Duration::ZERO;
+        }
+        lane.holds_token = false;
+        if let Some(brake) = &mut lane.brake {
+            brake.next = now + brake.gap_at(now);
+        }
+        Ok(())
+    }
+
+    /// Halves the pace of an operation that AWS has throttled; the pace recovers with time.
+    pub(super) fn slow_down(&mut self, operation: Operation, now: Duration) {
+        let Some(lane) = self.lanes.get_mut(&operation) else { return };
+        let usual = Duration::from_secs_f64((1.0 / lane.per_second).min(SLOWEST.as_secs_f64()));
+        let gap = match &lane.brake {
+            Some(brake) if now < brake.since + SAME_INCIDENT => return,
+            Some(brake) => brake.gap_at(now).max(usual),
+            None => usual,
+        };
+        let gap = (gap * 2).min(SLOWEST.max(usual));
+        lane.brake = Some(Brake { gap, since: now, next: now + gap });
+    }
+
+    /// How many calls a second an operation may make for long, if its quota or the shared one says so.
+    pub(super) fn per_second(&self, operation: Operation, now: Duration) -> Option<f64> {
+        let lane = self.lanes.get(&operation)?;
+        let braked = lane.brake.map(|brake| 1.0 / brake.gap_at(now).as_secs_f64().max(f64::EPSILON));
+        let quota = self.all.is_some().then_some(lane.per_second);
+        match (quota, braked) {
+            (Some(quota), Some(braked)) => Some(quota.min(braked)),
+            (quota, braked) => quota.or(braked),
+        }
+    }
+}
+
+fn check(bucket: Option<&Governor>, now: Duration) -> Result<(), Duration> {
+    let Some(bucket) = bucket else { return Ok(()) };
+    // A wait of zero would make a caller spin.
+    bucket.check().map_err(|until| until.wait_time_from(now).max(Duration::from_millis(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn taken(buckets: &mut Buckets, operation: Operation, now: Duration) -> usize {
+        (0..1000).take_while(|_| buckets.take(operation, now).is_ok()).count()
+    }
+
+    #[test]
+    fn a_burst_takes_the_bucket_and_then_the_refill() {
+        let mut buckets = Buckets::new(&Quotas::documented());
+        assert_eq!(taken(&mut buckets, Operation::StartJobRun, Duration::ZERO), 25);
+        assert_eq!(buckets.take(Operation::StartJobRun, Duration::ZERO), Err(seconds(1.0)));
+        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(0.99)), 0);
+        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(10.0)), 10);
+    }
+
+    #[test]
+    fn all_operations_draw_from_the_shared_bucket() {
+        let mut buckets = Buckets::new(&Quotas::parse("all=1:30").unwrap());
+        assert_eq!(taken(&mut buckets, Operation::ListJobRuns, Duration::ZERO), 30);
+        assert_eq!(taken(&mut buckets, Operation::TagResource, Duration::ZERO), 0);
+        assert_eq!(taken(&mut buckets, Operation::TagResource, seconds(1.0)), 1);
+    }
+
+    #[test]
+    fn a_write_that_waits_for_the_shared_bucket_goes_before_a_read() {
+        let mut buckets = Buckets::new(&Quotas::parse("all=1:2").unwrap());
+        assert_eq!(taken(&mut buckets, Operation::ListJobRuns, Duration::ZERO), 2);
+        assert!(buckets.take(Operation::StartJobRun, seconds(0.5)).is_err());
+        assert!(buckets.take(Operation::ListJobRuns, seconds(1.0)).is_err());
+        assert_eq!(buckets.take(Operation::StartJobRun, seconds(1.0)), Ok(()));
+        assert_eq!(buckets.take(Operation::ListJobRuns, seconds(2.0)), Ok(()));
+        // A write that never comes back doesn't hold up reads for ever.
+        assert!(buckets.take(Operation::CancelJobRun, seconds(2.5)).is_err());
+        assert!(buckets.take(Operation::ListJobRuns, seconds(3.0)).is_err());
+        assert_eq!(buckets.take(Operation::ListJobRuns, seconds(4.0)), Ok(()));
+    }
+
+    #[test]
+    fn without_quotas_nothing_waits_until_aws_throttles() {
+        let mut buckets = Buckets::new(&Quotas::Off);
+        assert_eq!(taken(&mut buckets, Operation::StartJobRun, Duration::ZERO), 1000);
+        buckets.slow_down(Operation::StartJobRun, seconds(1.0));
+        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(1.0)), 0);
+        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(1.1)), 1);
+        assert_eq!(taken(&mut buckets, Operation::CancelJobRun, seconds(1.1)), 1000);
+        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(22.0)), 1000);
+    }
+
+    #[test]
+    fn throttle_replies_halve_the_pace_each_time_but_once_an_incident() {
+        let mut buckets = Buckets::new(&Quotas::documented());
+        for _ in 0..10 {
+            buckets.slow_down(Operation::StartJobRun, Duration::ZERO);
+        }
+        assert_eq!(buckets.take(Operation::StartJobRun, Duration::ZERO), Err(seconds(2.0)));
+        assert_eq!(buckets.take(Operation::StartJobRun, seconds(2.0)), Ok(()));
+        buckets.slow_down(Operation::StartJobRun, seconds(2.0));
+        let wait = buckets.take(Operation::StartJobRun, seconds(2.0)).unwrap_err();
+        assert!(wait > seconds(3.5) && wait <= seconds(4.0), "{wait:?}");
+        for second in 1..100 {
+            buckets.slow_down(Operation::StartJobRun, seconds(f64::from(second) * 2.0));
+        }
+        assert!(buckets.take(Operation::StartJobRun, seconds(200.0)).unwrap_err() <= SLOWEST);
+        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(400.0)), 25);
+    }
+
+    #[test]
+    fn odd_quotas_are_taken_as_they_can_be() {
+        for text in ["StartJobRun=1e-300:4294967295", "StartJobRun=1e300:1", "all=1e-9:1,StartJobRun=1e-9:1"] {
+            let mut buckets = Buckets::new(&Quotas::parse(text).unwrap());
+            assert!(taken(&mut buckets, Operation::StartJobRun, Duration::ZERO) >= 1, "{text}");
+            buckets.slow_down(Operation::StartJobRun, Duration::ZERO);
+            let _ = buckets.take(Operation::StartJobRun, seconds(1e6));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_schedule_gets_more_than_bucket_and_refill(
+            refill in 0.1_f64..50.0,
+            size in 1_u32..60,
+            steps in prop::collection::vec((0_u64..3000, 0_usize..2), 1..300),
+        ) {
+            let quotas = Quotas::parse(&format!("StartJobRun={refill}:{size},all={}:{}", refill * 1.5, size)).unwrap();
+            let mut buckets = Buckets::new(&quotas);
+            let mut now = Duration::ZERO;
+            let (mut starts, mut all) = (0.0, 0.0);
+            for (millis, which) in steps {
+                now += Duration::from_millis(millis);
+                let operation = [Operation::StartJobRun, Operation::TagResource][which];
+                if buckets.take(operation, now).is_ok() {
+                    all += 1.0;
+                    starts += if which == 0 { 1.0 } else { 0.0 };
+                }
+                let most = |refill: f64| f64::from(size) + refill * now.as_secs_f64() + 1e-3;
+                prop_assert!(starts <= most(refill) && all <= most(refill * 1.5), "{starts} {all} {now:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! What an AWS error means to us.
+//!
+//! Every error of every call gets exactly one [`Class`] here and nowhere else. It keeps AWS's own words, but no request
+//! id: a condition that carried one would change with every try.
+
+use std::error::Error as StdError;
+
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use super::operation::Operation;
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The quota is used up: wait. It never shows on an object.
+    Throttled,
+    /// The service or the network has failed: try again with backoff. The call may have been carried out.
+    Transient,
+    /// The resource that the call names doesn't exist, or no longer.
+    NotFound,
+    /// The credentials or their policies don't allow the call, or there are none: tell, and try again with backoff.
+    AccessDenied,
+    /// Refused for now by a cause outside of the request (a full queue, a connection that is being updated): tell, and
+    /// try again with backoff.
+    Retryable,
+    /// The job run has ended or is being cancelled already.
+    NotCancellable,
+    /// The virtual cluster has ended already.
+    AlreadyTerminated,
+    /// Another virtual cluster holds the namespace of the EKS cluster.
+    NamespaceTaken,
+    /// The request itself is refused: it would be refused again.
+    Refused,
+}
+
+impl Class {
+    /// Its name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Transient => "transient",
+            Self::NotFound => "not_found",
+            Self::AccessDenied => "access_denied",
+            Self::Retryable => "retryable",
+            Self::NotCancellable => "not_cancellable",
+            Self::AlreadyTerminated => "already_terminated",
+            Self::NamespaceTaken => "namespace_taken",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// An AWS call that has failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct EmrError {
+    /// The call.
+    pub operation: Operation,
+    /// AWS's code such as `ValidationException`; [`REQUEST_ERROR`], [`TIMEOUT`] or [`CREDENTIALS_ERROR`] without an answer.
+    pub code: String,
+    /// AWS's message.
+    pub message: String,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// What to do about it.
+    pub class: Class,
+}
+
+/// The code of a request that never got an answer.
+pub const REQUEST_ERROR: &str = "RequestError";
+/// The code of a request that wasn't answered in time.
+pub const TIMEOUT: &str = "RequestTimeout";
+/// The code of a request that couldn't be signed.
+pub const CREDENTIALS_ERROR: &str = "CredentialsError";
+/// The code of an answer that has none, such as the page of a proxy.
+const UNKNOWN: &str = "UnknownError";
+
+/// The codes by which AWS services say "slower", without the ending `Exception`.
+const THROTTLES: [&str; 11] = [
+    "Throttling",
+    "Throttled",
+    "TooManyRequests",
+    "RequestThrottled",
+    "EKSRequestThrottled",
+    "EC2Throttled",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "SlowDown",
+    "PriorRequestNotComplete",
+    "ProvisionedThroughputExceeded",
+];
+/// The codes for a caller that isn't allowed or isn't known, without the ending `Exception`.
+const DENIALS: [&str; 17] = [
+    "AccessDenied",
+    "NotAuthorized",
+    "Unauthorized",
+    "UnauthorizedOperation",
+    "Forbidden",
+    "OptInRequired",
+    "SubscriptionRequired",
+    "ExpiredToken",
+    "TokenRefreshRequired",
+    "InvalidToken",
+    "InvalidClientTokenId",
+    "UnrecognizedClient",
+    "InvalidSignature",
+    "SignatureDoesNotMatch",
+    "IncompleteSignature",
+    "MissingAuthenticationToken",
+    "RequestExpired",
+];
+/// The codes of a failing service, without the ending `Exception`.
+const FAILURES: [&str; 7] = [
+    "InternalServer",
+    "InternalServerError",
+    "InternalFailure",
+    "InternalError",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+];
+/// The words next to "queue" with which a full queue can be told from a queue that is only named. The service's text
+/// isn't published.
+const FULL: [&str; 8] = ["full", "limit", "exceed", "maximum", "max ", "reached", "capacity", "scheduler"];
+
+/// Decides what an error means. `status` is `None` when there was no answer.
+pub fn classify(operation: Operation, code: &str, status: Option<u16>, message: &str) -> Class {
+    let bare = code.strip_suffix("Exception").unwrap_or(code);
+    let text = message.to_lowercase();
+    let status_code = status.unwrap_or_default();
+    if THROTTLES.contains(&bare) || status_code == 429 || text.contains("rate exceeded") {
+        return Class::Throttled;
+    }
+    if code == CREDENTIALS_ERROR || DENIALS.contains(&bare) || matches!(status_code, 401 | 403) {
+        return Class::AccessDenied;
+    }
+    if status.is_none() || FAILURES.contains(&bare) || status_code >= 500 || status_code == 408 {
+        return Class::Transient;
+    }
+    match bare {
+        "ResourceNotFound" | "NotFound" => Class::NotFound,
+        "Conflict" | "ResourceInUse" | "LimitExceeded" | "ServiceQuotaExceeded" => Class::Retryable,
+        "Validation" => classify_validation(operation, &text),
+        // No service has said this: a proxy, a wrong endpoint. The request may be all right.
+        UNKNOWN => Class::Retryable,
+        _ => Class::Refused,
+    }
+}
+
+/// A ValidationException says by its text alone what it is. `text` is in lower case.
+fn classify_validation(operation: Operation, text: &str) -> Class {
+    if text.contains("not in a cancellable state") {
+        return Class::NotCancellable;
+    }
+    if text.contains("currently being updated") {
+        return Class::Retryable;
+    }
+    let missing = ["not found", "doesn't exist", "does not exist"].iter().any(|words| text.contains(words));
+    match operation {
+        Operation::StartJobRun if queue_is_full(text) => Class::Retryable,
+        // Only the cluster is ours to wait for: a role or a bucket that doesn't exist is the request's fault.
+        Operation::StartJobRun
+            if missing && (text.contains("virtual cluster") || text.contains("virtualcluster")) =>
+        {
+            Class::NotFound
+        }
+        Operation::CreateVirtualCluster if text.contains("virtual cluster already exists") => {
+            Class::NamespaceTaken
+        }
+        Operation::DeleteVirtualCluster
+            if text.contains("already terminated") || text.contains("already been terminated") =>
+        {
+            Class::AlreadyTerminated
+        }
+        Operation::DescribeJobRun
+        | Operation::ListJobRuns
+        | Operation::CancelJobRun
+        | Operation::DescribeVirtualCluster
+        | Operation::UpdateVirtualCluster
+        | Operation::DeleteVirtualCluster
+        | Operation::TagResource
+        | Operation::UntagResource
+        | Operation::ListTagsForResource
+            if missing =>
+        {
+            Class::NotFound
+        }
+        Operation::StartJobRun
+        | Operation::CancelJobRun
+        | Operation::DescribeJobRun
+        | Operation::ListJobRuns
+        | Operation::CreateVirtualCluster
+        | Operation::DescribeVirtualCluster
+        | Operation::ListVirtualClusters
+        | Operation::UpdateVirtualCluster
+        | Operation::DeleteVirtualCluster
+        | Operation::TagResource
+        | Operation::UntagResource
+        | Operation::ListTagsForResource => Class::Refused,
+    }
+}
+
+fn queue_is_full(text: &str) -> bool {
+    text.contains("maxinqueue") || (text.contains("queue") && FULL.iter().any(|word| text.contains(word)))
+}
+
+impl EmrError {
+    /// An error from its parts, classified.
+    pub fn new(operation: Operation, code: &str, status: Option<u16>, message: &str) -> Self {
+        let class = classify(operation, code, status, message);
+        Self {
+            operation,
+            code: code.to_owned(),
+            message: without_request_ids(message).trim().to_owned(),
+            status,
+            class,
+        }
+    }
+
+    /// An answer of the service that lacks what it must have.
+    pub(super) fn incomplete(operation: Operation, member: &str) -> Self {
+        Self {
+            operation,
+            code: UNKNOWN.to_owned(),
+            message: format!("the reply to {operation} has no {member}"),
+            status: Some(200),
+            class: Class::Transient,
+        }
+    }
+
+    pub(super) fn from_sdk<E>(operation: Operation, error: SdkError<E, Response>) -> Self
+    where
+        E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        match error {
+            SdkError::ServiceError(context) => {
+                let inner = context.into_err();
+                let code = inner.code().unwrap_or(UNKNOWN);
+                let message = inner.message().map_or_else(|| no_message(status), str::to_owned);
+                Self::new(operation, code, status, &message)
+            }
+            SdkError::TimeoutError(_) => {
+                Self::new(operation, TIMEOUT, None, &format!("{operation} was not answered in time"))
+            }
+            // The status, when there is one, says nothing about a reply that can't be read.
+            SdkError::ResponseError(_) => {
+                Self::new(operation, REQUEST_ERROR, None, &format!("the reply could not be read: {}", causes(&error)))
+            }
+            SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {
+                let text = causes(&error);
+                let code = if text.to_lowercase().contains("credential") { CREDENTIALS_ERROR } else { REQUEST_ERROR };
+                Self::new(operation, code, None, &text)
+            }
+            other => Self::new(operation, REQUEST_ERROR, None, &causes(&other)),
+        }
+    }
+}
+
+fn no_message(status: Option<u16>) -> String {
+    status.map_or_else(|| "no message".to_owned(), |status| format!("HTTP status {status} without a message"))
+}
+
+/// The texts of an error and its causes, each once.
+fn causes(error: &dyn StdError) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&part);
+        }
+        next = error.source();
+    }
+    text
+}
+
+/// Drops every `request id: …` with its brackets, in the spellings that AWS SDKs and services use.
+fn without_request_ids(text: &str) -> String {
+    let mut kept = text.to_owned();
+    for marker in ["request id", "requestid", "request_id", "request-id"] {
+        // ASCII only, so that offsets in the lower-case copy are those of the text.
+        while let Some(start) = kept.to_ascii_lowercase().find(marker) {
+            let tail = kept.get(start..).unwrap_or_default();
+            let length = tail.find([',', ';', ')', '\n']).unwrap_or(tail.len());
+            let mut end = start + length;
+            let head = kept.get(..start).unwrap_or_default();
+            let cut = head.trim_end_matches([' ', ',', ';', '(']);
+            if head.get(cut.len()..).is_some_and(|gap| gap.contains('(')) && tail.get(length..).is_some_and(|rest| rest.starts_with(')')) {
+                end += 1;
+            }
+            let start = cut.len();
+            kept.replace_range(start..end, "");
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_throttle_is_one() {
+        for (code, status) in [
+            ("ThrottlingException", 400),
+            ("ThrottlingException", 429),
+            ("Throttling", 400),
+            ("ThrottledException", 400),
+            ("TooManyRequestsException", 429),
+            ("RequestThrottledException", 400),
+            ("RequestThrottled", 400),
+            ("EKSRequestThrottledException", 429),
+            ("RequestLimitExceeded", 503),
+            ("SlowDown", 503),
+            ("UnknownError", 429),
+            ("ValidationException", 429),
+        ] {
+            for operation in Operation::ALL {
+                assert_eq!(classify(operation, code, Some(status), ""), Class::Throttled, "{code} {status}");
+            }
+        }
+        assert_eq!(
+            classify(Operation::ListJobRuns, "ValidationException", Some(400), "Rate exceeded"),
+            Class::Throttled
+        );
+    }
+
+    #[test]
+    fn an_error_that_says_nothing_of_the_request_is_classified_for_every_operation() {
+        for (code, status, expected) in [
+            ("InternalServerException", Some(500), Class::Transient),
+            ("InternalFailure", Some(500), Class::Transient),
+            ("ServiceUnavailableException", Some(503), Class::Transient),
+            ("UnknownError", Some(502), Class::Transient),
+            ("UnknownError", Some(503), Class::Transient),
+            ("RequestTimeoutException", Some(400), Class::Transient),
+            ("UnknownError", Some(408), Class::Transient),
+            (REQUEST_ERROR, None, Class::Transient),
+            (TIMEOUT, None, Class::Transient),
+            (CREDENTIALS_ERROR, None, Class::AccessDenied),
+            ("AccessDeniedException", Some(403), Class::AccessDenied),
+            ("AccessDenied", Some(403), Class::AccessDenied),
+            ("ExpiredTokenException", Some(403), Class::AccessDenied),
+            ("ExpiredToken", Some(400), Class::AccessDenied),
+            ("UnrecognizedClientException", Some(403), Class::AccessDenied),
+            ("InvalidClientTokenId", Some(403), Class::AccessDenied),
+            ("InvalidSignatureException", Some(403), Class::AccessDenied),
+            ("UnknownError", Some(401), Class::AccessDenied),
+            ("ResourceNotFoundException", Some(400), Class::NotFound),
+            ("ResourceNotFoundException", Some(404), Class::NotFound),
+            ("UnknownError", Some(404), Class::Retryable),
+            ("ServiceQuotaExceededException", Some(402), Class::Retryable),
+            ("SerializationException", Some(400), Class::Refused),
+            ("ValidationException", Some(400), Class::Refused),
+        ] {
+            for operation in Operation::ALL {
+                assert_eq!(classify(operation, code, status, "no hint"), expected, "{operation} {code} {status:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_validation_exception_is_told_by_its_text() {
+        use Operation as O;
+        for (operation, message, expected) in [
+            (O::CancelJobRun, "Job run 00000 is not in a cancellable state", Class::NotCancellable),
+            (O::CancelJobRun, "Job run 00000 doesn't exist.", Class::NotFound),
+            (O::CancelJobRun, "Invalid job run short id", Class::Refused),
+            (O::DescribeJobRun, "Job run 00000 doesn't exist.", Class::NotFound),
+            (O::DeleteVirtualCluster, "Virtual cluster abc is already terminated", Class::AlreadyTerminated),
+            (O::DeleteVirtualCluster, "VirtualCluster does not exist", Class::NotFound),
+            (O::DeleteVirtualCluster, "Virtual cluster abc not found", Class::NotFound),
+            (O::DeleteVirtualCluster, "There are active job runs", Class::Refused),
+            (
+                O::CreateVirtualCluster,
+                "A virtual cluster already exists in the given namespace",
+                Class::NamespaceTaken,
+            ),
+            (O::CreateVirtualCluster, "EKS cluster demo not found", Class::Refused),
+            (
+                O::CreateVirtualCluster,
+                "The connection is currently being updated, try again",
+                Class::Retryable,
+            ),
+            (O::StartJobRun, "The job run queue of virtual cluster abc is full", Class::Retryable),
+            (O::StartJobRun, "Queue limit exceeded for the virtual cluster", Class::Retryable),
+            (O::StartJobRun, "maxInQueueJobRuns (100) has been reached", Class::Retryable),
+            (O::StartJobRun, "Job run can't be queued: scheduler configuration allows 5", Class::Retryable),
+            (O::StartJobRun, "Virtual cluster abc doesn't exist.", Class::NotFound),
+            (O::StartJobRun, "Role arn:aws:iam::1:role/x does not exist", Class::Refused),
+            (O::StartJobRun, "Release label emr-0 is not supported", Class::Refused),
+            (O::UpdateVirtualCluster, "maxInQueueJobRuns must be at most 1000", Class::Refused),
+            (O::UpdateVirtualCluster, "Virtual cluster abc doesn't exist.", Class::NotFound),
+        ] {
+            assert_eq!(classify(operation, "ValidationException", Some(400), message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn an_error_reads_like_upstreams_and_carries_no_request_id() {
+        let text = |message| EmrError::new(Operation::StartJobRun, "AccessDeniedException", Some(403), message).to_string();
+        assert_eq!(text("User: a is not authorized"), "AccessDeniedException: User: a is not authorized");
+        for message in [
+            "no access (request id: 12-34)",
+            "no access, RequestID: 12-34",
+            "no access (Request ID: 12-34)",
+            "no access; request_id=12-34",
+        ] {
+            assert_eq!(text(message), "AccessDeniedException: no access", "{message}");
+        }
+        assert_eq!(text("no access (a, RequestID: 1-2, b)"), "AccessDeniedException: no access (a, b)");
+    }
+}

@@ -1,0 +1,36 @@
+//! What the AWS side reports about itself. The process binds it to its metrics; the default does nothing.
+
+use std::time::Duration;
+
+use super::error::EmrError;
+use super::limit::Kind;
+use super::operation::Operation;
+
+/// Receives what happens; every method is called from hot paths and must be quick.
+pub trait Observer: Send + Sync {
+    /// An attempt of an operation has been answered, or has failed without an answer.
+    fn attempt(&self, operation: Operation, took: Duration, error: Option<&EmrError>) {
+        let _ = (operation, took, error);
+    }
+
+    /// So many starts or cancels of a scope wait for quota now.
+    fn waiting(&self, kind: Kind, waiting: usize) {
+        let _ = (kind, waiting);
+    }
+
+    /// A poller has looked at a virtual cluster, which took so many pages and woke so many runs.
+    fn look(&self, look: &'static str, pages: u32, woken: usize) {
+        let _ = (look, pages, woken);
+    }
+
+    /// The number of runs that all pollers track has changed by this much.
+    fn tracked(&self, change: i64) {
+        let _ = change;
+    }
+}
+
+/// Reports to nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}

@@ -1,0 +1,361 @@
+//! Who is next when starts or cancels wait for quota: namespaces in turn, and in each namespace first come, first served.
+//!
+//! Pure: time and tokens are arguments, nothing here waits. Invariants: a token that is taken is granted, passed on or
+//! dropped, never doubled; a key that waits is served after at most one key of every other namespace for each key that
+//! stands before it in its own.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Names an object without knowing what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RunKey {
+    /// Its UID.
+    pub uid: Arc<str>,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl RunKey {
+    /// Names the object `namespace/name` that has this UID.
+    pub fn new(uid: &str, namespace: &str, name: &str) -> Self {
+        Self { uid: uid.into(), namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// For how long a token is kept for a key that has been woken. A pass begins within milliseconds of its wake-up; this
+/// covers a queue of passes, and bounds what an object that vanished meanwhile can hold up.
+pub(super) const RESERVED_FOR: Duration = Duration::from_secs(30);
+
+/// The place in the queue of a namespace: greater priorities first, then first come, first served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    priority: Reverse<i32>,
+    arrival: u64,
+}
+
+/// The keys that wait.
+#[derive(Debug, Default)]
+struct FairQueue {
+    namespaces: HashMap<Arc<str>, BTreeMap<Place, RunKey>>,
+    turns: VecDeque<Arc<str>>,
+    places: HashMap<Arc<str>, (Arc<str>, Place)>,
+    arrivals: u64,
+}
+
+impl FairQueue {
+    fn push(&mut self, key: RunKey, priority: i32) {
+        if let Some((_, place)) = self.places.get(&key.uid) {
+            if place.priority == Reverse(priority) {
+                return;
+            }
+            self.remove(&key.uid);
+        }
+        self.arrivals += 1;
+        let place = Place { priority: Reverse(priority), arrival: self.arrivals };
+        self.places.insert(key.uid.clone(), (key.namespace.clone(), place));
+        if !self.namespaces.contains_key(&key.namespace) {
+            self.turns.push_back(key.namespace.clone());
+        }
+        self.namespaces.entry(key.namespace.clone()).or_default().insert(place, key);
+    }
+
+    fn pop(&mut self) -> Option<RunKey> {
+        let namespace = self.turns.pop_front()?;
+        let keys = self.namespaces.get_mut(&namespace)?;
+        let (_, key) = keys.pop_first()?;
+        if keys.is_empty() {
+            self.namespaces.remove(&namespace);
+        } else {
+            self.turns.push_back(namespace);
+        }
+        self.places.remove(&key.uid);
+        Some(key)
+    }
+
+    fn remove(&mut self, uid: &str) {
+        let Some((namespace, place)) = self.places.remove(uid) else { return };
+        let Some(keys) = self.namespaces.get_mut(&namespace) else { return };
+        keys.remove(&place);
+        if keys.is_empty() {
+            self.namespaces.remove(&namespace);
+            self.turns.retain(|turn| *turn != namespace);
+        }
+    }
+
+    /// How many keys are served before this one if nothing else arrives, up to the order of namespaces in this round.
+    fn position(&self, uid: &str) -> Option<usize> {
+        let (own, place) = self.places.get(uid)?;
+        let before = self.namespaces.get(own)?.range(..place).count();
+        let others = self.namespaces.iter().filter(|(namespace, _)| *namespace != own);
+        Some(before + others.map(|(_, keys)| keys.len().min(before + 1)).sum::<usize>())
+    }
+}
+
+/// The answer to a key that wants a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Granted,
+    Queued { position: usize },
+}
+
+/// What a round of serving has brought.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    /// These have a token reserved.
+    pub(super) woken: Vec<RunKey>,
+    /// When to serve again, at the latest; `None` when nobody waits and nothing is reserved.
+    pub(super) again_in: Option<Duration>,
+}
+
+/// Those who wait for a token of one kind, and those for whom one is kept.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    waiting: FairQueue,
+    /// By UID: until when.
+    reserved: HashMap<Arc<str>, Duration>,
+    /// Tokens that were taken and not used.
+    returned: usize,
+}
+
+impl Turns {
+    /// Grants a token that is reserved for the key, or a free one when nobody waits; else the key waits, once.
+    pub(super) fn request(
+        &mut self,
+        key: &RunKey,
+        priority: i32,
+        mut take: impl FnMut() -> Result<(), Duration>,
+    ) -> Answer {
+        if self.reserved.remove(&key.uid).is_some() {
+            return Answer::Granted;
+        }
+        if self.waiting.places.is_empty() && take().is_ok() {
+            return Answer::Granted;
+        }
+        self.waiting.push(key.clone(), priority);
+        Answer::Queued { position: self.waiting.position(&key.uid).unwrap_or_default() }
+    }
+
+    /// Reserves tokens for those whose turn it is, as long as there are tokens.
+    pub(super) fn serve(
+        &mut self,
+        now: Duration,
+        mut take: impl FnMut() -> Result<(), Duration>,
+    ) -> Served {
+        let before = self.reserved.len();
+        self.reserved.retain(|_, until| now < *until);
+        self.returned += before - self.reserved.len();
+        let mut served = Served::default();
+        while !self.waiting.places.is_empty() {
+            if self.returned > 0 {
+                self.returned -= 1;
+            } else if let Err(wait) = take() {
+                served.again_in = Some(wait);
+                break;
+            }
+            let Some(key) = self.waiting.pop() else { break };
+            self.reserved.insert(key.uid.clone(), now + RESERVED_FOR);
+            served.woken.push(key);
+        }
+        if self.waiting.places.is_empty() {
+            // Kept for later it would come on top of a full bucket.
+            self.returned = 0;
+        }
+        let expiry = self.reserved.values().map(|until| until.saturating_sub(now)).min();
+        served.again_in = [served.again_in, expiry].into_iter().flatten().min();
+        served
+    }
+
+    /// Takes back a token that was granted and not used.
+    pub(super) fn give_back(&mut self) {
+        if !self.waiting.places.is_empty() {
+            self.returned += 1;
+        }
+    }
+
+    /// Drops a key that needs no token any more.
+    pub(super) fn forget(&mut self, uid: &str) {
+        self.waiting.remove(uid);
+        if self.reserved.remove(uid).is_some() {
+            self.give_back();
+        }
+    }
+
+    /// How many keys wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.places.len()
+    }
+
+    /// How many keys stand before this one; `None` when it doesn't wait.
+    pub(super) fn position(&self, uid: &str) -> Option<usize> {
+        self.waiting.position(uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::bucket::Buckets;
+    use super::super::operation::Operation;
+    use super::*;
+    use crate::quotas::Quotas;
+
+    fn key(namespace: usize, number: usize) -> RunKey {
+        RunKey::new(&format!("{namespace}-{number}"), &format!("ns{namespace}"), &format!("run{number}"))
+    }
+
+    fn uids(keys: &[RunKey]) -> Vec<&str> {
+        keys.iter().map(|key| &*key.uid).collect()
+    }
+
+    const NONE: fn() -> Result<(), Duration> = || Err(Duration::from_secs(1));
+
+    /// Lets through as many as it says.
+    fn tokens(mut left: usize) -> impl FnMut() -> Result<(), Duration> {
+        move || {
+            left = left.checked_sub(1).ok_or(Duration::from_secs(1))?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_namespace_with_one_run_does_not_wait_for_one_with_a_thousand() {
+        let mut turns = Turns::default();
+        for number in 0..1000 {
+            turns.request(&key(0, number), 0, NONE);
+        }
+        assert_eq!(turns.request(&key(1, 0), 0, NONE), Answer::Queued { position: 1 });
+        assert_eq!(turns.request(&key(0, 1000), 0, NONE), Answer::Queued { position: 1001 });
+        assert_eq!(turns.position("0-2"), Some(3));
+        assert_eq!(uids(&turns.serve(Duration::ZERO, tokens(3)).woken), ["0-0", "1-0", "0-1"]);
+        assert_eq!(turns.waiting(), 999);
+    }
+
+    #[test]
+    fn a_priority_goes_first_in_its_own_namespace_only() {
+        let mut turns = Turns::default();
+        for (namespace, number, priority) in [(0, 0, 0), (0, 1, 0), (0, 2, 5), (1, 0, 0), (1, 1, -1), (1, 2, 0)] {
+            turns.request(&key(namespace, number), priority, NONE);
+        }
+        let woken = turns.serve(Duration::ZERO, tokens(6)).woken;
+        assert_eq!(uids(&woken), ["0-2", "1-0", "0-0", "1-2", "0-1", "1-1"]);
+    }
+
+    #[test]
+    fn asking_again_neither_loses_nor_doubles_the_place() {
+        let mut turns = Turns::default();
+        for number in [0, 1, 0, 0] {
+            turns.request(&key(0, number), 0, NONE);
+        }
+        assert_eq!(turns.waiting(), 2);
+        assert_eq!(uids(&turns.serve(Duration::ZERO, tokens(9)).woken), ["0-0", "0-1"]);
+        assert_eq!(turns.request(&key(0, 0), 0, NONE), Answer::Granted);
+        assert_eq!(turns.request(&key(0, 0), 0, NONE), Answer::Queued { position: 0 });
+    }
+
+    #[test]
+    fn a_reservation_that_nobody_takes_goes_to_the_next() {
+        let mut turns = Turns::default();
+        turns.request(&key(0, 0), 0, NONE);
+        turns.request(&key(0, 1), 0, NONE);
+        let served = turns.serve(Duration::ZERO, tokens(1));
+        assert_eq!((uids(&served.woken), served.again_in), (vec!["0-0"], Some(Duration::from_secs(1))));
+        assert!(turns.serve(RESERVED_FOR / 2, NONE).woken.is_empty());
+        assert_eq!(uids(&turns.serve(RESERVED_FOR, NONE).woken), ["0-1"]);
+        // One that is forgotten or comes back unused does so too; without anyone to take it, it is gone.
+        turns.request(&key(0, 2), 0, NONE);
+        turns.forget("0-1");
+        assert_eq!(uids(&turns.serve(RESERVED_FOR, NONE).woken), ["0-2"]);
+        assert_eq!(turns.request(&key(0, 2), 0, NONE), Answer::Granted);
+        turns.give_back();
+        assert_eq!(turns.serve(RESERVED_FOR, NONE).again_in, None);
+        assert_eq!(turns.request(&key(0, 3), 0, NONE), Answer::Queued { position: 0 });
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Request(usize, usize),
+        Pass(u64),
+        Forget(usize, usize),
+        GiveBack,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            8 => (0_usize..4, 0_usize..12).prop_map(|(namespace, number)| Act::Request(namespace, number)),
+            4 => (0_u64..4_000).prop_map(Act::Pass),
+            1 => (0_usize..4, 0_usize..12).prop_map(|(namespace, number)| Act::Forget(namespace, number)),
+            1 => Just(Act::GiveBack),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn grants_are_bounded_in_order_and_reach_everyone(acts in prop::collection::vec(act(), 1..200)) {
+            let mut buckets = Buckets::new(&Quotas::parse("StartJobRun=1:5").unwrap());
+            let mut turns = Turns::default();
+            let mut now = Duration::ZERO;
+            // Who waits, in the order of arrival; how many tokens have gone out and not come back.
+            let mut line: Vec<RunKey> = Vec::new();
+            let mut granted = 0.0_f64;
+            let mut unused = 0_usize;
+            for act in acts {
+                let mut take = || buckets.take(Operation::StartJobRun, now);
+                match act {
+                    Act::Request(namespace, number) => {
+                        let key = key(namespace, number);
+                        let reserved = turns.reserved.contains_key(&key.uid);
+                        match turns.request(&key, 0, &mut take) {
+                            Answer::Granted if reserved => unused += 1,
+                            Answer::Granted => {
+                                prop_assert!(line.is_empty());
+                                granted += 1.0;
+                                unused += 1;
+                            }
+                            Answer::Queued { .. } if line.contains(&key) => {}
+                            Answer::Queued { .. } => line.push(key),
+                        }
+                    }
+                    Act::Pass(millis) => now += Duration::from_millis(millis),
+                    Act::Forget(namespace, number) => {
+                        let key = key(namespace, number);
+                        granted -= f64::from(u8::from(turns.reserved.contains_key(&key.uid)));
+                        turns.forget(&key.uid);
+                        line.retain(|waiting| *waiting != key);
+                    }
+                    Act::GiveBack if unused > 0 => {
+                        unused -= 1;
+                        granted -= 1.0;
+                        turns.give_back();
+                    }
+                    Act::GiveBack => {}
+                }
+                let held = turns.reserved.len();
+                let served = turns.serve(now, || buckets.take(Operation::StartJobRun, now));
+                let expired = held + served.woken.len() - turns.reserved.len();
+                for key in served.woken {
+                    let first = line.iter().position(|waiting| waiting.namespace == key.namespace);
+                    let first = first.map(|at| line.remove(at));
+                    prop_assert_eq!(first.as_ref(), Some(&key));
+                    granted += 1.0;
+                }
+                granted -= f64::from(u32::try_from(expired).unwrap());
+                prop_assert!(granted <= 5.0 + now.as_secs_f64() + 1e-6, "{} at {:?}", granted, now);
+                prop_assert_eq!(turns.waiting(), line.len());
+            }
+            // Nobody starves: each waits at most as long as its position says.
+            for key in &line {
+                let Answer::Queued { position } = turns.request(key, 0, NONE) else { panic!("not queued") };
+                prop_assert!(position < line.len());
+            }
+            let end = now + Duration::from_secs(line.len() as u64 + 1);
+            let woken = turns.serve(end, || buckets.take(Operation::StartJobRun, end)).woken.len();
+            prop_assert!(woken >= line.len().min(5));
+        }
+    }
+}
