@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Resource;
 
-use crate::job_run::plan::Submitted;
+use crate::job_run::status::Submission;
 
 /// What this process did for one object.
 #[derive(Clone, Debug)]
 pub struct Memory<K> {
     /// The object as our last write returned it, until the watch has caught up.
     pub fresh: Option<Arc<K>>,
-    /// The id that the service gave, until the status has it.
-    pub submitted: Option<Submitted>,
+    /// The run that the service accepted, until the status says so.
+    pub submission: Option<Box<Submission>>,
     /// Whether this process put the finalizer on and has not asked the service for anything since.
     pub never_started: bool,
     /// Whether this process asked the service to cancel the run or delete the cluster.
@@ -28,7 +28,7 @@ pub struct Memory<K> {
 
 impl<K> Default for Memory<K> {
     fn default() -> Self {
-        Self { fresh: None, submitted: None, never_started: false, cancel_asked: false, failures: 0 }
+        Self { fresh: None, submission: None, never_started: false, cancel_asked: false, failures: 0 }
     }
 }
 
@@ -99,7 +99,7 @@ impl<K: Resource> Memories<K> {
         if let Some(memory) = all.get_mut(uid) {
             memory.failures = 0;
             let plain = !memory.never_started && !memory.cancel_asked;
-            if memory.fresh.is_none() && memory.submitted.is_none() && plain {
+            if memory.fresh.is_none() && memory.submission.is_none() && plain {
                 all.remove(uid);
             }
         }

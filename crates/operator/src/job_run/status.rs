@@ -40,8 +40,8 @@ pub enum Situation<'a> {
     },
     /// The run waits for something other than a reference.
     Waiting {
-        /// Cause in a word.
-        reason: &'a str,
+        /// Cause in a word, also that of the event.
+        reason: &'static str,
         /// What it waits for.
         message: &'a str,
     },
