@@ -1,6 +1,6 @@
 """Airflow: submit a JobRun and wait for its end.
 
-Needs the provider apache-airflow-providers-cncf-kubernetes and a service account that may create and get jobruns
+Needs Airflow 3 with the provider apache-airflow-providers-cncf-kubernetes and a service account that may create and get jobruns
 (manifests/argo/rbac.yaml has the rule). The VirtualCluster `analytics` is in NAMESPACE (manifests/samples).
 
 The name follows from the DAG's run, so a task that is tried again finds the run that it made before instead of starting
@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from airflow.exceptions import AirflowException
-from airflow.sdk import dag, task
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-from airflow.sensors.base import BaseSensorOperator
-from kubernetes.client import ApiException, CustomObjectsApi
+from airflow.sdk import BaseSensorOperator, dag, task
+from kubernetes.client import ApiException
 
 NAMESPACE = "default"
 KIND = {"group": "emrcontainers.services.k8s.aws", "version": "v1alpha1", "plural": "jobruns"}
@@ -32,7 +31,7 @@ class JobRunSensor(BaseSensorOperator):
         self.kubernetes_conn_id = kubernetes_conn_id
 
     def poke(self, context) -> bool:
-        api = CustomObjectsApi(KubernetesHook(conn_id=self.kubernetes_conn_id).api_client)
+        api = KubernetesHook(conn_id=self.kubernetes_conn_id).custom_object_client
         run = api.get_namespaced_custom_object(namespace=self.namespace, name=self.job_run, **KIND)
         # No status yet means: not submitted yet.
         status = run.get("status", {})
@@ -60,7 +59,7 @@ def spark_job_run():
                 "jobDriver": {"sparkSubmitJobDriver": {"entryPoint": "s3://example-bucket/scripts/word_count.py"}},
             },
         }
-        api = CustomObjectsApi(KubernetesHook(conn_id="kubernetes_default").api_client)
+        api = KubernetesHook(conn_id="kubernetes_default").custom_object_client
         try:
             api.create_namespaced_custom_object(namespace=NAMESPACE, body=body, **KIND)
         except ApiException as error:
