@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use kube::Resource;
 
 use crate::job_run::status::Submission;
@@ -22,13 +23,15 @@ pub struct Memory<K> {
     pub never_started: bool,
     /// Whether this process asked the service to cancel the run or delete the cluster.
     pub cancel_asked: bool,
+    /// When this process asked the service for it last.
+    pub asked_at: Option<Timestamp>,
     /// Passes that failed in a row.
     pub failures: u32,
 }
 
 impl<K> Default for Memory<K> {
     fn default() -> Self {
-        Self { fresh: None, submission: None, never_started: false, cancel_asked: false, failures: 0 }
+        Self { fresh: None, submission: None, never_started: false, cancel_asked: false, asked_at: None, failures: 0 }
     }
 }
 
@@ -98,7 +101,7 @@ impl<K: Resource> Memories<K> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(memory) = all.get_mut(uid) {
             memory.failures = 0;
-            let plain = !memory.never_started && !memory.cancel_asked;
+            let plain = !memory.never_started && !memory.cancel_asked && memory.asked_at.is_none();
             if memory.fresh.is_none() && memory.submission.is_none() && plain {
                 all.remove(uid);
             }

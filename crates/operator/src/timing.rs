@@ -64,3 +64,6 @@ pub const START_UP_RETRY: Duration = Duration::from_secs(2);
 
 /// For how long no pass and no look may end before /healthz calls the process stuck, while there is work.
 pub const STUCK: Duration = Duration::from_mins(5);
+
+/// When a virtual cluster is read first after its deletion was asked for: an empty one ends within a second or so.
+pub const TERMINATION_FIRST_CHECK: Duration = Duration::from_secs(1);

@@ -53,6 +53,12 @@ const NAMED_USERS: usize = 5;
 /// The next status.
 pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp) -> VirtualClusterStatus {
     let before = cluster.status.clone().unwrap_or_default();
+    if let Situation::Refused(message) | Situation::Gone(message) = situation
+        && plan::settled(cluster)
+        && condition::find(&before.conditions, TERMINAL).and_then(|c| c.message.as_deref()) == Some(message)
+    {
+        return before;
+    }
     let mut status = before.clone();
     status.observed_generation = cluster.metadata.generation;
     let wanted = Wanted::default();
