@@ -13,9 +13,10 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, future};
 use kube::api::{Api, ListParams};
 use kube::{Client, Resource, ResourceExt};
-use kube_runtime::controller::{Action, Config};
-use kube_runtime::reflector::{ObjectRef, Store, store};
 use kube_runtime::Controller;
+use kube_runtime::controller::{Action, Config};
+use kube_runtime::reflector::store::Writer;
+use kube_runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +58,7 @@ pub struct Process {
 struct Half<K: Watched> {
     namespace: Option<String>,
     reader: Store<K>,
-    writer: store::Writer<K>,
+    writer: Writer<K>,
     woken: UnboundedReceiver<ObjectRef<K>>,
     wake: UnboundedSender<ObjectRef<K>>,
 }
@@ -70,7 +71,11 @@ impl<K: Watched> Half<K> {
     }
 
     fn scope(&self) -> WatchedScope<K> {
-        WatchedScope { namespace: self.namespace.clone(), store: self.reader.clone(), wake: self.wake.clone() }
+        WatchedScope {
+            namespace: self.namespace.clone(),
+            store: self.reader.clone(),
+            wake: self.wake.clone(),
+        }
     }
 }
 
@@ -102,10 +107,14 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     tracing::info!(account = identity.account, region = process.settings.aws_region, "controllers start");
 
     let watched = &process.settings.watch_namespaces;
-    let namespaces: Vec<Option<&str>> =
-        if watched.is_empty() { vec![None] } else { watched.iter().map(|name| Some(name.as_str())).collect() };
+    let namespaces: Vec<Option<&str>> = if watched.is_empty() {
+        vec![None]
+    } else {
+        watched.iter().map(|name| Some(name.as_str())).collect()
+    };
     let runs: Vec<Half<JobRun>> = namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
-    let clusters: Vec<Half<VirtualCluster>> = namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
+    let clusters: Vec<Half<VirtualCluster>> =
+        namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
     let context = Arc::new(Context {
         poller: Poller::new(pool.clone(), awaken, observer),
         pool,
@@ -123,31 +132,43 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         settings: process.settings.clone(),
     });
     count_runs_on_scrape(&context);
-    let readers: (Vec<_>, Vec<_>) =
-        (runs.iter().map(|h| h.reader.clone()).collect(), clusters.iter().map(|h| h.reader.clone()).collect());
-    let listed = readers.0.iter().map(|r| r.wait_until_ready().map(drop).boxed());
-    let listed = listed.chain(readers.1.iter().map(|r| r.wait_until_ready().map(drop).boxed()));
-    let ready = future::join_all(listed.collect::<Vec<BoxFuture<'_, ()>>>()).map(|_| stores.open());
-
-    let clusters = clusters.into_iter().map(|half| controller(half, &context, Arc::new(ClusterHooks(Arc::clone(&context))), &stop));
-    let runs = runs.into_iter().map(|half| {
-        // A run must not be judged before the clusters that it refers to are known.
-        let known = readers.1.clone();
-        let controller = controller(half, &context, Arc::new(RunHooks(Arc::clone(&context))), &stop);
-        (known, controller)
-    });
-    let all: Vec<BoxFuture<'_, ()>> = clusters
-        .chain(runs.map(|(known, controller)| {
-            let _ = known;
-            controller
+    let readers: (Vec<_>, Vec<_>) = (
+        runs.iter().map(|h| h.reader.clone()).collect(),
+        clusters.iter().map(|h| h.reader.clone()).collect(),
+    );
+    let controllers: Vec<BoxFuture<'_, ()>> = clusters
+        .into_iter()
+        .map(|half| controller(half, &context, Arc::new(ClusterHooks(Arc::clone(&context))), &stop))
+        .chain(runs.into_iter().map(|half| {
+            let controller = controller(half, &context, Arc::new(RunHooks(Arc::clone(&context))), &stop);
+            // A run must not be judged before the clusters that it may refer to are known.
+            let known = known(&readers.1);
+            let stop = &stop;
+            async move {
+                if until(stop, known).await.is_some() {
+                    controller.await;
+                }
+            }
+            .boxed()
         }))
         .collect();
+    let listed = future::join(known(&readers.0), known(&readers.1)).map(|_| stores.open());
     let woken = wake_runs(awakened, Arc::clone(&context));
     let beat = beat_while_idle(&context);
     tokio::select! {
-        _ = future::join(future::join_all(all), ready) => Ok(()),
+        _ = future::join_all(controllers) => Ok(()),
+        // Never ends by itself: readiness is a remark, not work.
+        () = listed.then(|()| future::pending()) => Ok(()),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
         () = beat => Ok(()),
+    }
+}
+
+/// Waits until every store has been filled once.
+async fn known<K: Watched>(stores: &[Store<K>]) {
+    for store in stores {
+        // The writer goes only when the controllers end.
+        let _ = store.wait_until_ready().await;
     }
 }
 
@@ -238,7 +259,9 @@ struct ClusterHooks(Arc<Context>);
 impl ClusterHooks {
     /// Runs that wait for the cluster look at it again.
     fn wake_waiters(&self, cluster: &VirtualCluster) {
-        for (namespace, name) in self.0.waiters.take(&cluster.namespace().unwrap_or_default(), &cluster.name_any()) {
+        for (namespace, name) in
+            self.0.waiters.take(&cluster.namespace().unwrap_or_default(), &cluster.name_any())
+        {
             self.0.job_run_scopes.wake(&namespace, &name);
         }
     }
@@ -310,9 +333,10 @@ async fn listable<K: Watched>(client: &Client, namespace: Option<&str>) -> Resul
     let plural = K::plural(&());
     match api.list_metadata(&ListParams::default().limit(1)).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => {
-            Err(format!("the API server has no {plural}.{}: install the CustomResourceDefinitions", K::group(&())))
-        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(
+            "the API server has no {plural}.{}: install the CustomResourceDefinitions",
+            K::group(&())
+        )),
         Err(kube::Error::Api(status)) if status.code == 403 => {
             Err(format!("listing {plural} is not allowed: {}; grant get, list and watch", status.message))
         }

@@ -31,7 +31,14 @@ pub struct Memory<K> {
 
 impl<K> Default for Memory<K> {
     fn default() -> Self {
-        Self { fresh: None, submission: None, never_started: false, cancel_asked: false, asked_at: None, failures: 0 }
+        Self {
+            fresh: None,
+            submission: None,
+            never_started: false,
+            cancel_asked: false,
+            asked_at: None,
+            failures: 0,
+        }
     }
 }
 

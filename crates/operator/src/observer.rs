@@ -20,7 +20,12 @@ pub(crate) struct Counting {
 
 impl Counting {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { metrics, starts: AtomicUsize::new(0), cancels: AtomicUsize::new(0), tracked: AtomicI64::new(0) }
+        Self {
+            metrics,
+            starts: AtomicUsize::new(0),
+            cancels: AtomicUsize::new(0),
+            tracked: AtomicI64::new(0),
+        }
     }
 }
 

@@ -71,7 +71,9 @@ pub enum PoolError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// STS hasn't said who we are.
-    #[error("could not ask STS who we are: {0}: check the credentials, the region and --aws-identity-endpoint-url")]
+    #[error(
+        "could not ask STS who we are: {0}: check the credentials, the region and --aws-identity-endpoint-url"
+    )]
     Identity(String),
 }
 

@@ -117,7 +117,8 @@ impl Pass<'_> {
             Class::Refused => self.refuse(&message).await,
             // A cluster that was named by its id can't come back; one that is referred to is replaced by its object.
             Class::NotFound if given => {
-                let why = format!("spec.virtualClusterID: {message}; give the id of a running virtual cluster");
+                let why =
+                    format!("spec.virtualClusterID: {message}; give the id of a running virtual cluster");
                 self.refuse(&why).await
             }
             Class::Transient
@@ -145,18 +146,22 @@ impl Pass<'_> {
             "waits for its turn: the AWS quota allows {rate} job run starts a second, and about {position} were before \
              it when it was queued (about {seconds:.0} s)"
         );
-        self.report_then(&Situation::Waiting { reason: reason::WAITING_FOR_QUOTA, message: &message }, next).await
+        self.report_then(&Situation::Waiting { reason: reason::WAITING_FOR_QUOTA, message: &message }, next)
+            .await
     }
 
     fn tells_of_queue(&self) -> bool {
-        let conditions = self.run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let conditions =
+            self.run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         emrcontainers_api::condition::find(conditions, emrcontainers_api::condition::READY)
             .is_some_and(|ready| ready.reason.as_deref() == Some(reason::WAITING_FOR_QUOTA))
     }
 
     /// Saves the id that the service gave, first in memory: if the write fails, the call isn't repeated.
     async fn submitted(&self, submission: Submission) -> Result {
-        self.context.job_runs.update(self.uid, |memory| memory.submission = Some(Box::new(submission.clone())));
+        self.context
+            .job_runs
+            .update(self.uid, |memory| memory.submission = Some(Box::new(submission.clone())));
         match self.report(&Situation::Submitted(&submission)).await? {
             Reported::Said(run) => {
                 self.context.job_runs.update(self.uid, |memory| memory.submission = None);
@@ -238,9 +243,13 @@ impl Pass<'_> {
     pub async fn find(&self, virtual_cluster_id: &str, token: &str) -> Result {
         let scope = self.scope();
         let client = self.context.pool.client(&scope);
-        let created_after = self.run.creation_timestamp().and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok());
-        let filter =
-            JobRunFilter { virtual_cluster_id: virtual_cluster_id.to_owned(), states: Vec::new(), created_after };
+        let created_after =
+            self.run.creation_timestamp().and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok());
+        let filter = JobRunFilter {
+            virtual_cluster_id: virtual_cluster_id.to_owned(),
+            states: Vec::new(),
+            created_after,
+        };
         let mut found = None;
         let listed = client
             .list_job_runs(&filter, |run| {
@@ -333,7 +342,9 @@ impl Pass<'_> {
         let partition = &self.context.partition;
         let arn = arn.unwrap_or_else(|| {
             let Scope { account, region } = scope;
-            format!("arn:{partition}:emr-containers:{region}:{account}:/virtualclusters/{cluster}/jobruns/{id}")
+            format!(
+                "arn:{partition}:emr-containers:{region}:{account}:/virtualclusters/{cluster}/jobruns/{id}"
+            )
         });
         AckResourceMetadata {
             arn: Some(arn),

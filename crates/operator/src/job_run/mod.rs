@@ -13,10 +13,10 @@ pub mod target;
 
 use std::sync::Arc;
 
-use emrcontainers_api::job_run::{is_final, JobRun, JobRunSpec};
 use emrcontainers_api::JOB_RUN_FINALIZER;
-use kube::api::ObjectMeta;
+use emrcontainers_api::job_run::{JobRun, JobRunSpec, is_final};
 use kube::ResourceExt;
+use kube::api::ObjectMeta;
 
 use crate::context::Context;
 use crate::memory::Memories;
@@ -51,7 +51,8 @@ impl Watched for JobRun {
 
     fn prune(&mut self) {
         prune_metadata(&mut self.metadata);
-        let ended = self.status.as_ref().is_some_and(|s| s.id.is_some() && s.state.as_deref().is_some_and(is_final));
+        let ended =
+            self.status.as_ref().is_some_and(|s| s.id.is_some() && s.state.as_deref().is_some_and(is_final));
         if ended {
             // A finished run is only ever deleted: what it was submitted with is of no more use to us.
             self.spec.configuration_overrides = None;

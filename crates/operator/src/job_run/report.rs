@@ -72,13 +72,17 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         Situation::Refused(why) => (EventType::Warning, reason::REFUSED, (*why).to_owned()),
         Situation::Lost => (EventType::Warning, reason::NOT_FOUND, message()),
         Situation::Submitted(submission) => {
-            let note =
-                format!("job run {} was submitted to virtual cluster {}", submission.id, submission.virtual_cluster_id);
+            let note = format!(
+                "job run {} was submitted to virtual cluster {}",
+                submission.id, submission.virtual_cluster_id
+            );
             (EventType::Normal, reason::SUBMITTED, note)
         }
-        Situation::CancelAsked => {
-            (EventType::Normal, reason::CANCEL_REQUESTED, "the object is being deleted: its job run is cancelled".to_owned())
-        }
+        Situation::CancelAsked => (
+            EventType::Normal,
+            reason::CANCEL_REQUESTED,
+            "the object is being deleted: its job run is cancelled".to_owned(),
+        ),
         Situation::Acknowledged => return,
         Situation::Observed(_) => {
             let state = after.state.as_deref().unwrap_or_default();

@@ -59,11 +59,14 @@ impl Pass<'_> {
     }
 
     fn refused_recently(&self) -> bool {
-        let conditions = self.cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let conditions =
+            self.cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let since = condition::find(conditions, condition::TERMINAL).and_then(|c| c.last_transition_time);
         let asked = self.context.clusters.get(self.uid).asked_at;
         let latest = since.into_iter().chain(asked).max();
-        latest.is_some_and(|at| self.context.now().duration_since(at).unsigned_abs() < timing::CLUSTER_RESYNC / 2)
+        latest.is_some_and(|at| {
+            self.context.now().duration_since(at).unsigned_abs() < timing::CLUSTER_RESYNC / 2
+        })
     }
 
     /// Puts the finalizer on, and goes on with the object as it is then.
@@ -117,13 +120,16 @@ impl Pass<'_> {
             | Class::AccessDenied
             | Class::Retryable
             | Class::NotCancellable
-            | Class::AlreadyTerminated => self.report_then(&Situation::Trouble(&message), Next::Backoff).await,
+            | Class::AlreadyTerminated => {
+                self.report_then(&Situation::Trouble(&message), Next::Backoff).await
+            }
         }
     }
 
     /// Another cluster has the namespace: say which, or wait if it is on its way out.
     async fn taken(&self, message: &str) -> Result {
-        let (eks, namespace) = (self.cluster.spec.container_provider.id.clone(), plan::namespace(self.cluster));
+        let (eks, namespace) =
+            (self.cluster.spec.container_provider.id.clone(), plan::namespace(self.cluster));
         let states = [RUNNING, ARRESTED, TERMINATING].map(str::to_owned).to_vec();
         let filter = VirtualClusterFilter { eks_cluster: eks.clone(), states };
         let holder = match self.client().list_virtual_clusters(&filter).await {
@@ -220,7 +226,9 @@ impl Pass<'_> {
                 self.context.clusters.update(self.uid, |memory| memory.cancel_asked = true);
                 self.report_then(&Situation::DeleteAsked, Next::After(timing::TERMINATION_FIRST_CHECK)).await
             }
-            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => self.release().await,
+            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
+                self.release().await
+            }
             Err(error) => self.trouble(&error).await,
         }
     }
@@ -238,7 +246,9 @@ impl Pass<'_> {
                 }
                 self.report_then(&Situation::Seen(&seen), Next::After(timing::TERMINATION_CHECK)).await
             }
-            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => self.release().await,
+            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
+                self.release().await
+            }
             Err(error) => self.trouble(&error).await,
         }
     }
