@@ -53,7 +53,8 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
         Process { settings: settings.clone(), client: client.clone(), metrics, readiness, liveness, events };
     let metrics = process.metrics.clone();
     let work = drained(controllers::run(process, stop.clone()), &stop);
-    let led = leader::run_as_leader(&settings, client, &identity, &metrics, &stop, work);
+    // On the heap, so that callers don't carry the state of the election and of all controllers.
+    let led = Box::pin(leader::run_as_leader(&settings, client, &identity, &metrics, &stop, work));
     let result = tokio::select! {
         result = led => result,
         result = server => match result {
