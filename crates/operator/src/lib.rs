@@ -96,3 +96,17 @@ async fn drained(
         () = overdue => bail!("the passes did not end within {} s after the stop", timing::DRAIN.as_secs()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_does_not_end_after_the_stop_is_an_error() {
+        let stop = CancellationToken::new();
+        assert!(drained(async { Ok(()) }, &stop).await.is_ok());
+        stop.cancel();
+        let error = drained(std::future::pending(), &stop).await.unwrap_err().to_string();
+        assert_eq!(error, "the passes did not end within 7 s after the stop");
+    }
+}
