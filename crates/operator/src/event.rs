@@ -72,7 +72,7 @@ pub mod reason {
 }
 
 /// Who reports, in each event.
-const CONTROLLER: &str = "emrcontainers.services.k8s.aws/emrcontainers-operator";
+const CONTROLLER: &str = "emrcontainers-operator";
 
 /// What was being done; the API server wants it, and nothing shows it.
 const ACTION: &str = "Reconcile";
@@ -152,6 +152,8 @@ impl Publisher {
                     self.metrics.event_published();
                     continue;
                 }
+                // The whole status would be a screen of text.
+                Ok(Err(kube::Error::Api(status))) => status.message.clone(),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {} s", EVENT_PUBLISH.as_secs()),
             };
@@ -266,10 +268,25 @@ mod tests {
     #[test]
     fn the_name_of_an_event_is_valid_for_every_object() {
         let time = "2026-07-22T00:00:00Z".parse().unwrap();
-        assert_eq!(event_name("run", time), "run.18c4740f30e90000");
-        assert_eq!(event_name("", time), "event.18c4740f30e90000");
+        assert_eq!(event_name("run", time), "run.18c4738c96500000");
+        assert_eq!(event_name("", time), "event.18c4738c96500000");
         let long = format!("{}.{}", "a".repeat(235), "b".repeat(17));
         let name = event_name(&long, time);
         assert!(name.len() <= 253 && !name.contains(".."), "{name}");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_finds_the_queue_full_is_counted_and_not_waited_for() {
+        // Nothing is sent: no one runs the publisher.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let metrics = Metrics::new();
+        let (events, _publisher) = channel(client, "here", metrics.clone());
+        let object = ObjectReference { name: Some("run".to_owned()), ..ObjectReference::default() };
+        for _ in 0..MAX_QUEUED + 2 {
+            events.publish(&object, EventType::Normal, reason::RUNNING, "note");
+        }
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("emrcontainers_events_dropped_total{cause=\"queue_full\"} 2\n"), "{text}");
     }
 }

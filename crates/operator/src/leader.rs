@@ -131,7 +131,7 @@ async fn released(leases: Api<Lease>) {
             Err(error) => tracing::debug!(%error, "the lease can't be watched"),
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Names this replica. A pod keeps its name for the lease when its container restarts, so that it can go on at once.
@@ -159,20 +159,20 @@ fn lease_namespace(
 }
 
 fn pod_namespace() -> Option<String> {
-    not_blank(std::fs::read_to_string(NAMESPACE_FILE).ok()?)
+    not_blank(&std::fs::read_to_string(NAMESPACE_FILE).ok()?)
 }
 
 fn hostname() -> String {
     variable("HOSTNAME")
-        .or_else(|| not_blank(std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?))
+        .or_else(|| not_blank(&std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?))
         .unwrap_or_else(|| "emrcontainers-operator".to_owned())
 }
 
 fn variable(name: &str) -> Option<String> {
-    not_blank(std::env::var(name).ok()?)
+    not_blank(&std::env::var(name).ok()?)
 }
 
-fn not_blank(text: String) -> Option<String> {
+fn not_blank(text: &str) -> Option<String> {
     let trimmed = text.trim();
     (!trimmed.is_empty()).then(|| trimmed.to_owned())
 }

@@ -63,7 +63,8 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
         Process { settings: settings.clone(), client: client.clone(), metrics, readiness, liveness, events };
     let metrics = process.metrics.clone();
     let work = drained(controllers::run(process, stop.clone()), &stop);
-    let led = leader::run_as_leader(&settings, client, &identity, &metrics, &stop, work);
+    // On the heap, so that callers don't carry the state of the election and of all controllers.
+    let led = Box::pin(leader::run_as_leader(&settings, client, &identity, &metrics, &stop, work));
     let result = tokio::select! {
         result = led => result,
         result = server => match result {
@@ -103,5 +104,19 @@ async fn drained(
     tokio::select! {
         result = work => result,
         () = overdue => bail!("the passes did not end within {} s after the stop", timing::DRAIN.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_does_not_end_after_the_stop_is_an_error() {
+        let stop = CancellationToken::new();
+        assert!(drained(async { Ok(()) }, &stop).await.is_ok());
+        stop.cancel();
+        let error = drained(std::future::pending(), &stop).await.unwrap_err().to_string();
+        assert_eq!(error, "the passes did not end within 7 s after the stop");
     }
 }

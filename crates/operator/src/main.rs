@@ -10,6 +10,8 @@ use kube::config::KubeConfigOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+// Static images are built with musl, whose own allocator serves one thread at a time. This one asks for huge
+// pages: 12 MB of heap at idle are 3 MB, as with glibc's, when MIMALLOC_ALLOW_THP=0 is in the environment.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

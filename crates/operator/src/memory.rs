@@ -7,28 +7,38 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use kube::Resource;
 
-use crate::job_run::plan::Submitted;
+use crate::job_run::status::Submission;
 
 /// What this process did for one object.
 #[derive(Clone, Debug)]
 pub struct Memory<K> {
     /// The object as our last write returned it, until the watch has caught up.
     pub fresh: Option<Arc<K>>,
-    /// The id that the service gave, until the status has it.
-    pub submitted: Option<Submitted>,
+    /// The run that the service accepted, until the status says so.
+    pub submission: Option<Box<Submission>>,
     /// Whether this process put the finalizer on and has not asked the service for anything since.
     pub never_started: bool,
     /// Whether this process asked the service to cancel the run or delete the cluster.
     pub cancel_asked: bool,
+    /// When this process asked the service for it last.
+    pub asked_at: Option<Timestamp>,
     /// Passes that failed in a row.
     pub failures: u32,
 }
 
 impl<K> Default for Memory<K> {
     fn default() -> Self {
-        Self { fresh: None, submitted: None, never_started: false, cancel_asked: false, failures: 0 }
+        Self {
+            fresh: None,
+            submission: None,
+            never_started: false,
+            cancel_asked: false,
+            asked_at: None,
+            failures: 0,
+        }
     }
 }
 
@@ -98,8 +108,8 @@ impl<K: Resource> Memories<K> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(memory) = all.get_mut(uid) {
             memory.failures = 0;
-            let plain = !memory.never_started && !memory.cancel_asked;
-            if memory.fresh.is_none() && memory.submitted.is_none() && plain {
+            let plain = !memory.never_started && !memory.cancel_asked && memory.asked_at.is_none();
+            if memory.fresh.is_none() && memory.submission.is_none() && plain {
                 all.remove(uid);
             }
         }

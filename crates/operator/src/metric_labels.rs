@@ -80,6 +80,26 @@ label! {
     }
 }
 
+impl RunState {
+    /// Every state.
+    pub const ALL: [Self; 8] = [
+        Self::Unsubmitted,
+        Self::Pending,
+        Self::Submitted,
+        Self::Running,
+        Self::CancelPending,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The state of a status. A state that AWS adds later counts as running: it is live.
+    pub fn of(state: Option<&str>) -> Self {
+        let Some(state) = state else { return Self::Unsubmitted };
+        Self::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or(Self::Running)
+    }
+}
+
 label! {
     /// Which runs a look of the poller asks for.
     Look {

@@ -53,7 +53,10 @@ pub trait Reconciled: Watched {
     fn memories(context: &Context) -> &Memories<Self>;
 
     /// One pass.
-    fn reconcile(object: Arc<Self>, context: &Context) -> impl Future<Output = Result<Next, PassError>> + Send;
+    fn reconcile(
+        object: Arc<Self>,
+        context: &Context,
+    ) -> impl Future<Output = Result<Next, PassError>> + Send;
 }
 
 /// Makes a pass and decides when the next one is.
@@ -87,28 +90,31 @@ fn conclude<K: Reconciled>(
     match result {
         Ok(Next::Await) => {
             memories.succeeded(uid);
-            (Action::await_change(), Outcome::Completed)
+            (Action::await_change(), Outcome::Ok)
         }
         Ok(Next::After(delay)) => {
             memories.succeeded(uid);
-            (Action::requeue(delay), Outcome::Waiting)
+            (Action::requeue(delay), Outcome::Ok)
         }
         Ok(Next::Backoff) => {
             let delay = backoff(memories.failed(uid));
             info!(retry_in_seconds = delay.as_secs_f32(), "tried again later");
-            (Action::requeue(delay), Outcome::Failed)
+            (Action::requeue(delay), Outcome::Error)
         }
         Err(error) => {
             let delay = backoff(memories.failed(uid));
             warn!(%error, retry_in_seconds = delay.as_secs_f32(), "the pass broke off");
-            (Action::requeue(delay), Outcome::Failed)
+            let outcome =
+                if matches!(error, PassError::Timeout(_)) { Outcome::Timeout } else { Outcome::Error };
+            (Action::requeue(delay), outcome)
         }
     }
 }
 
 /// Doubles from failure to failure up to a bound, and is spread by a half so that no two objects march in step.
 pub fn backoff(failures: u32) -> Duration {
-    let doubled = timing::BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)));
+    let doubled =
+        timing::BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)));
     doubled.min(timing::BACKOFF_LONGEST).mul_f64(rand::rng().random_range(0.75..1.25))
 }
 

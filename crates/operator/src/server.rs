@@ -105,3 +105,65 @@ fn health_page(report: Report) -> Response {
     let code = if report.good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, report.text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        reply
+    }
+
+    fn settings(arguments: &[&str]) -> Settings {
+        let arguments =
+            ["operator", "--aws-region=eu-central-1"].into_iter().chain(arguments.iter().copied());
+        Settings::from_command_line(arguments).unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_page_is_on_its_address() {
+        let (metrics, readiness, liveness) = (Metrics::new(), Readiness::default(), Liveness::default());
+        let settings = settings(&["--metrics-addr=127.0.0.1:0", "--healthz-addr=127.0.0.1:0"]);
+        let server = Server::bind(&settings, &metrics, &readiness, &liveness).await.unwrap();
+        let (metrics_addr, healthz_addr) = (server.metrics_addr().unwrap(), server.healthz_addr().unwrap());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(server.run(stop.clone()));
+
+        let page = get(metrics_addr, "/metrics").await;
+        assert!(page.starts_with("HTTP/1.1 200 ") && page.contains(metrics::CONTENT_TYPE), "{page}");
+        assert!(page.contains("# EOF\n"), "{page}");
+        assert!(get(metrics_addr, "/healthz").await.starts_with("HTTP/1.1 404 "));
+        assert!(get(healthz_addr, "/healthz").await.starts_with("HTTP/1.1 200 "));
+
+        let gate = readiness.gate("crds", "JobRun is not installed");
+        let page = get(healthz_addr, "/readyz").await;
+        assert!(
+            page.starts_with("HTTP/1.1 503 ") && page.contains("[-]crds JobRun is not installed\n"),
+            "{page}"
+        );
+        gate.open();
+        assert!(get(healthz_addr, "/readyz").await.starts_with("HTTP/1.1 200 "));
+
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_an_error_that_names_the_flag() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("--metrics-addr={}", taken.local_addr().unwrap());
+        let settings = settings(&[&address, "--healthz-addr=0"]);
+        let server =
+            Server::bind(&settings, &Metrics::new(), &Readiness::default(), &Liveness::default()).await;
+        let error = format!("{:#}", server.unwrap_err());
+        assert!(error.contains("give --metrics-addr an address that is free"), "{error}");
+    }
+}

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use kube::{Resource, ResourceExt};
 
 /// Expands the default tags for an object; a tag whose value is empty then is left out, as upstream does.
-pub fn expand<K: Resource<DynamicType = ()>>(defaults: &[(String, String)], object: &K) -> Vec<(String, String)> {
+pub fn expand<K: Resource<DynamicType = ()>>(
+    defaults: &[(String, String)],
+    object: &K,
+) -> Vec<(String, String)> {
     defaults
         .iter()
         .map(|(key, value)| (key.clone(), expand_value(value, object)))
@@ -26,7 +29,10 @@ fn expand_value<K: Resource<DynamicType = ()>>(value: &str, object: &K) -> Strin
 }
 
 /// The tags of a resource: the defaults, over which the user's own win.
-pub fn merge(defaults: &[(String, String)], own: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+pub fn merge(
+    defaults: &[(String, String)],
+    own: Option<&BTreeMap<String, String>>,
+) -> BTreeMap<String, String> {
     let mut tags: BTreeMap<String, String> = defaults.iter().cloned().collect();
     tags.extend(own.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
     tags
@@ -83,7 +89,8 @@ mod tests {
             ],
             &run,
         );
-        let expected = [pair("a", "emrcontainers-team"), pair("b", "JobRun/r"), pair("d", "0.9"), pair("e", "x=y")];
+        let expected =
+            [pair("a", "emrcontainers-team"), pair("b", "JobRun/r"), pair("d", "0.9"), pair("e", "x=y")];
         assert_eq!(tags, expected);
     }
 

@@ -29,7 +29,13 @@ pub enum Written<K> {
 
 /// A kind that this module can write.
 pub trait Kind:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
 {
     /// Our finalizer on this kind.
     const FINALIZER: &'static str;

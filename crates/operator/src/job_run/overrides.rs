@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use emrcontainers_api::overrides::{
-    CloudWatchMonitoringConfiguration, Configuration, ConfigurationOverrides, ContainerLogRotationConfiguration,
-    ManagedLogs, MonitoringConfiguration, Overrides, S3MonitoringConfiguration,
+    CloudWatchMonitoringConfiguration, Configuration, ConfigurationOverrides,
+    ContainerLogRotationConfiguration, ManagedLogs, MonitoringConfiguration, Overrides,
+    S3MonitoringConfiguration,
 };
 use serde_json::{Map, Value};
 
@@ -39,7 +40,10 @@ pub fn from_text(text: &str) -> Result<ConfigurationOverrides> {
         Err(error) => {
             let first = error.to_string();
             let first = first.lines().next().unwrap_or_default();
-            problem(path, format!("is neither YAML nor JSON ({first}); write the object as in a StartJobRun request"))
+            problem(
+                path,
+                format!("is neither YAML nor JSON ({first}); write the object as in a StartJobRun request"),
+            )
         }
     }
 }
@@ -102,7 +106,8 @@ fn monitoring(value: &Value, path: &str) -> Result<MonitoringConfiguration> {
         ],
     )?;
     Ok(MonitoringConfiguration {
-        cloud_watch_monitoring_configuration: object.member("cloudWatchMonitoringConfiguration", cloud_watch)?,
+        cloud_watch_monitoring_configuration: object
+            .member("cloudWatchMonitoringConfiguration", cloud_watch)?,
         container_log_rotation_configuration: object.member("containerLogRotationConfiguration", rotation)?,
         managed_logs: object.member("managedLogs", managed_logs)?,
         persistent_app_ui: object.text("persistentAppUI")?,
@@ -140,7 +145,10 @@ fn rotation(value: &Value, path: &str) -> Result<ContainerLogRotationConfigurati
     let Ok(max_files_to_keep) = files.parse() else {
         return problem(&object.path("maxFilesToKeep"), format!("is {files:?}; it has to be a whole number"));
     };
-    Ok(ContainerLogRotationConfiguration { max_files_to_keep, rotation_size: object.required("rotationSize")? })
+    Ok(ContainerLogRotationConfiguration {
+        max_files_to_keep,
+        rotation_size: object.required("rotationSize")?,
+    })
 }
 
 /// An object whose keys are among the known ones, whatever their case.
@@ -152,7 +160,10 @@ struct Object<'a> {
 impl<'a> Object<'a> {
     fn read(value: &'a Value, path: &'a str, known: &[&'static str]) -> Result<Self> {
         let Value::Object(given) = value else {
-            return problem(path, format!("is {}; it has to be an object with {}", kind(value), known.join(", ")));
+            return problem(
+                path,
+                format!("is {}; it has to be an object with {}", kind(value), known.join(", ")),
+            );
         };
         Ok(Self { members: Self::members(given, path, known)?, path })
     }
@@ -165,7 +176,10 @@ impl<'a> Object<'a> {
         let mut members = BTreeMap::new();
         for (key, value) in given {
             let Some(name) = known.iter().find(|name| name.eq_ignore_ascii_case(key)) else {
-                return problem(&format!("{path}.{key}"), format!("is not known; known are {}", known.join(", ")));
+                return problem(
+                    &format!("{path}.{key}"),
+                    format!("is not known; known are {}", known.join(", ")),
+                );
             };
             if members.insert(*name, value).is_some() {
                 return problem(&format!("{path}.{key}"), "is given twice, in different case; keep one");
@@ -222,7 +236,9 @@ fn scalar(value: &Value, path: &str) -> Result<Option<String>> {
         Value::String(text) => Ok(Some(text.clone())),
         Value::Bool(flag) => Ok(Some(flag.to_string())),
         Value::Number(number) => Ok(Some(number.to_string())),
-        Value::Array(_) | Value::Object(_) => problem(path, format!("is {}; it has to be a text", kind(value))),
+        Value::Array(_) | Value::Object(_) => {
+            problem(path, format!("is {}; it has to be a text", kind(value)))
+        }
     }
 }
 
@@ -270,7 +286,12 @@ MonitoringConfiguration:
     fn every_member_is_read_in_every_spelling_and_form() {
         let camel = from_text(CAMEL).unwrap();
         assert_eq!(from_text(PASCAL).unwrap(), camel);
-        let typed: Overrides = serde_json::from_str(&CAMEL.replace(":2,\"a\":0.5,\"b\":true", ":\"2\",\"a\":\"0.5\",\"b\":\"true\"").replace(",\"gone\":null", "")).unwrap();
+        let typed: Overrides = serde_json::from_str(
+            &CAMEL
+                .replace(":2,\"a\":0.5,\"b\":true", ":\"2\",\"a\":\"0.5\",\"b\":\"true\"")
+                .replace(",\"gone\":null", ""),
+        )
+        .unwrap();
         assert_eq!(from_typed(&typed).unwrap(), camel);
         let spark = &camel.application_configuration[0];
         assert_eq!(spark.properties["spark.executor.instances"], "2");
@@ -295,7 +316,11 @@ MonitoringConfiguration:
         for (text, place, remedy) in [
             ("{", "spec.configurationOverrides", "neither YAML nor JSON"),
             ("- a", "spec.configurationOverrides", "is a list; it has to be an object"),
-            ("monitoring: {}", "spec.configurationOverrides.monitoring", "known are applicationConfiguration"),
+            (
+                "monitoring: {}",
+                "spec.configurationOverrides.monitoring",
+                "known are applicationConfiguration",
+            ),
             (
                 "monitoringConfiguration: {s3MonitoringConfiguration: {logUrl: x}}",
                 "spec.configurationOverrides.monitoringConfiguration.s3MonitoringConfiguration.logUrl",

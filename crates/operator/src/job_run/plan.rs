@@ -156,7 +156,8 @@ pub fn submitted(view: &View<'_>) -> Option<Submitted> {
         let virtual_cluster_id = virtual_cluster_of(view.run).or_else(|| view.target.virtual_cluster.id())?;
         return Some(Submitted { id, virtual_cluster_id: virtual_cluster_id.to_owned() });
     }
-    view.memory.submitted.clone()
+    let submission = view.memory.submission.as_deref()?;
+    Some(Submitted { id: submission.id.clone(), virtual_cluster_id: submission.virtual_cluster_id.clone() })
 }
 
 /// The virtual cluster that a submitted run is in. Upstream saves none, but the run's ARN names it.

@@ -114,7 +114,8 @@ fn read_driver(run: &JobRun) -> Result<JobDriver, Unfit> {
 fn is_role_arn(text: &str) -> bool {
     let mut parts = text.splitn(6, ':');
     let mut next = || parts.next().unwrap_or_default();
-    let (arn, partition, service, region, account, resource) = (next(), next(), next(), next(), next(), next());
+    let (arn, partition, service, region, account, resource) =
+        (next(), next(), next(), next(), next(), next());
     arn == "arn"
         && partition.starts_with("aws")
         && service == "iam"

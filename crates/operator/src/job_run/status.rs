@@ -8,8 +8,8 @@ use emrcontainers_api::condition::{
     TERMINAL, Wanted,
 };
 use emrcontainers_api::job_run::{
-    CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobRun, JobRunLogs, JobRunStatus, PENDING, RUNNING, SUBMITTED,
-    is_final,
+    CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobRun, JobRunLogs, JobRunStatus, PENDING, RUNNING,
+    SUBMITTED, is_final,
 };
 use emrcontainers_api::overrides::ConfigurationOverrides;
 use emrcontainers_api::status::AckResourceMetadata;
@@ -40,8 +40,8 @@ pub enum Situation<'a> {
     },
     /// The run waits for something other than a reference.
     Waiting {
-        /// Cause in a word.
-        reason: &'a str,
+        /// Cause in a word, also that of the event.
+        reason: &'static str,
         /// What it waits for.
         message: &'a str,
     },
@@ -91,27 +91,24 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunSt
     let mut status = before.clone();
     status.observed_generation = run.metadata.generation;
     apply(run, &mut status, situation);
-    let wanted = match situation {
-        Situation::Reference { status, why } => not_ready(Wanted::default(), REFERENCE_NOT_READY, why).with(
-            REFERENCES_RESOLVED,
-            *status,
-            why,
-            condition::REFERENCE_MESSAGE,
-        ),
-        Situation::Waiting { reason, message } => {
-            not_ready(references(manner), reason, message).no(RESOURCE_SYNCED, reason, message)
-        }
-        Situation::Trouble(message) => not_ready(references(manner), RECOVERABLE, message)
-            .yes(RECOVERABLE, "", message)
-            .with(RESOURCE_SYNCED, ConditionStatus::Unknown, message, condition::UNKNOWN_SYNCED_MESSAGE),
-        Situation::Refused(message) => references_if_sound(manner, message)
-            .yes(TERMINAL, "", message)
-            .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
-            .no(READY, TERMINAL, message)
-            .yes(STALLED, "Refused", message),
-        Situation::Acknowledged if status.id.is_none() => return status,
-        _ => submitted(references(manner), &status, manner.ready),
-    };
+    let wanted =
+        match situation {
+            Situation::Reference { status, why } => not_ready(Wanted::default(), REFERENCE_NOT_READY, why)
+                .with(REFERENCES_RESOLVED, *status, why, condition::REFERENCE_MESSAGE),
+            Situation::Waiting { reason, message } => {
+                not_ready(references(manner), reason, message).no(RESOURCE_SYNCED, reason, message)
+            }
+            Situation::Trouble(message) => not_ready(references(manner), RECOVERABLE, message)
+                .yes(RECOVERABLE, "", message)
+                .with(RESOURCE_SYNCED, ConditionStatus::Unknown, message, condition::UNKNOWN_SYNCED_MESSAGE),
+            Situation::Refused(message) => references_if_sound(manner, message)
+                .yes(TERMINAL, "", message)
+                .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
+                .no(READY, TERMINAL, message)
+                .yes(STALLED, "Refused", message),
+            Situation::Acknowledged if status.id.is_none() => return status,
+            _ => submitted(references(manner), &status, manner.ready),
+        };
     status.conditions = wanted.apply(&before.conditions, manner.now);
     status
 }
@@ -129,7 +126,9 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
             status.last_handled_retry = plan::retry(run).map(str::to_owned);
             status.refusals = Some(status.refusals.unwrap_or_default().saturating_add(1));
         }
-        Situation::Reference { .. } | Situation::Waiting { .. } | Situation::Trouble(_) if status.id.is_none() => {
+        Situation::Reference { .. } | Situation::Waiting { .. } | Situation::Trouble(_)
+            if status.id.is_none() =>
+        {
             // A run that was refused and is tried again isn't failed any more.
             status.state = None;
             status.failure_reason = None;
@@ -253,11 +252,15 @@ fn message(state: &str, status: &JobRunStatus) -> String {
         (Some(reason), "") => format!("{sentence}: {reason}"),
         (Some(reason), details) => format!("{reason}: {details}"),
     };
-    if state == FAILED && let Some(logs) = &status.logs {
+    if state == FAILED
+        && let Some(logs) = &status.logs
+    {
         if let Some(uri) = &logs.s3_uri {
             message.push_str(" Logs: ");
             message.push_str(uri);
-        } else if let (Some(group), Some(prefix)) = (&logs.cloud_watch_log_group, &logs.cloud_watch_log_stream_prefix) {
+        } else if let (Some(group), Some(prefix)) =
+            (&logs.cloud_watch_log_group, &logs.cloud_watch_log_stream_prefix)
+        {
             message.push_str(&format!(" Logs: CloudWatch log group {group}, streams {prefix}"));
         }
     }

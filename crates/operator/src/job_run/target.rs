@@ -3,8 +3,8 @@
 //! The texts are upstream's, so that what users search for stays the same.
 
 use emrcontainers_api::condition::{self, ConditionStatus};
-use emrcontainers_api::{JobRun, VirtualCluster};
 use emrcontainers_api::virtual_cluster;
+use emrcontainers_api::{JobRun, VirtualCluster};
 use kube::ResourceExt;
 
 /// Everything that a run's references resolve to.
@@ -67,7 +67,9 @@ pub fn virtual_cluster(
             );
         }
         (Some(id), None) => return ClusterTarget::Given(id.to_owned()),
-        (None, None) => return invalid("resource reference wrapper or ID required: VirtualClusterID,VirtualClusterRef"),
+        (None, None) => {
+            return invalid("resource reference wrapper or ID required: VirtualClusterID,VirtualClusterRef");
+        }
         (None, Some(reference)) => reference,
     };
     let Some((namespace, name)) = reference.target(&namespace) else {
@@ -88,7 +90,9 @@ pub fn virtual_cluster(
     let status = cluster.status.clone().unwrap_or_default();
     let id = status.id.as_deref();
     if cluster.metadata.deletion_timestamp.is_some() {
-        let why = format!("the referenced resource is being deleted. resource:VirtualCluster, namespace:{namespace}, name:{name}");
+        let why = format!(
+            "the referenced resource is being deleted. resource:VirtualCluster, namespace:{namespace}, name:{name}"
+        );
         return waiting(ConditionStatus::Unknown, why, id);
     }
     if condition::is_true(&status.conditions, condition::TERMINAL) {
@@ -99,7 +103,9 @@ pub fn virtual_cluster(
         return waiting(ConditionStatus::False, why, id);
     }
     let state = status.state.as_deref().unwrap_or(virtual_cluster::RUNNING);
-    if !condition::is_true(&status.conditions, condition::RESOURCE_SYNCED) || state != virtual_cluster::RUNNING {
+    if !condition::is_true(&status.conditions, condition::RESOURCE_SYNCED)
+        || state != virtual_cluster::RUNNING
+    {
         let why = format!(
             "the referenced resource is not synced yet. resource:VirtualCluster, namespace:{namespace}, name:{name}"
         );

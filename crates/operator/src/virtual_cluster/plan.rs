@@ -27,8 +27,13 @@ pub struct View<'a> {
 pub enum Step {
     /// Nothing is to be done until the object changes.
     Rest,
-    /// It is refused or gone at AWS, and stays so until the object changes.
+    /// It is gone at AWS, or its own spec forbids it, and stays so until the object changes.
     Settled,
+    /// AWS refused it: what stood in its way may have gone since.
+    LookAgain {
+        /// The token of the next try.
+        token: String,
+    },
     /// It can't be created as it is described.
     Refuse(String),
     /// It may be created once the finalizer is there.
@@ -63,7 +68,12 @@ pub fn plan(view: &View<'_>) -> Step {
         return plan_deletion(view);
     }
     if settled(cluster) {
-        return Step::Settled;
+        let refused_by_aws = cluster.status.as_ref().is_some_and(|status| status.id.is_none());
+        return if refused_by_aws && unfit(cluster).is_none() {
+            Step::LookAgain { token: token(cluster) }
+        } else {
+            Step::Settled
+        };
     }
     if let Some(id) = live_id(cluster) {
         return Step::Sync(id.to_owned());

@@ -53,6 +53,12 @@ const NAMED_USERS: usize = 5;
 /// The next status.
 pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp) -> VirtualClusterStatus {
     let before = cluster.status.clone().unwrap_or_default();
+    if let Situation::Refused(message) | Situation::Gone(message) = situation
+        && plan::settled(cluster)
+        && condition::find(&before.conditions, TERMINAL).and_then(|c| c.message.as_deref()) == Some(message)
+    {
+        return before;
+    }
     let mut status = before.clone();
     status.observed_generation = cluster.metadata.generation;
     let wanted = Wanted::default();
@@ -79,7 +85,9 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
             status.last_handled_retry = plan::retry(cluster).map(str::to_owned);
             seen_conditions(wanted, &seen.state)
         }
-        Situation::InUse(users) => not_ready(wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE), "InUse", &in_use(users)),
+        Situation::InUse(users) => {
+            not_ready(wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE), "InUse", &in_use(users))
+        }
         Situation::DeleteAsked => {
             status.state = Some(TERMINATING.to_owned());
             seen_conditions(wanted, TERMINATING)
@@ -99,14 +107,18 @@ pub fn in_use(users: &[String]) -> String {
     let named = users.iter().take(NAMED_USERS).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = users.len().saturating_sub(NAMED_USERS);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("waiting for job runs that use this virtual cluster: {named}{more}; delete them to cancel them, or let them end")
+    format!(
+        "waiting for job runs that use this virtual cluster: {named}{more}; delete them to cancel them, or let them end"
+    )
 }
 
 fn seen_conditions(wanted: Wanted, state: &str) -> Wanted {
     match state {
-        RUNNING => wanted
-            .yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE)
-            .yes(READY, "", condition::SYNCED_MESSAGE),
+        RUNNING => wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE).yes(
+            READY,
+            "",
+            condition::SYNCED_MESSAGE,
+        ),
         ARRESTED => {
             let message = "the virtual cluster can't be terminated because Amazon EMR has lost its access to the \
                            namespace; give it back (an EKS access entry, or the emr-containers role binding)";
