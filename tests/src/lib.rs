@@ -8,9 +8,12 @@
 //! | [`guard`], [`process`] | servers and directories that go when we go; exit codes, logs, memory and CPU time |
 //! | [`control_plane`] | etcd, kube-apiserver and, on request, kube-controller-manager |
 //! | [`namespace`], [`objects`] | a namespace for each test; objects applied from YAML as kubectl applies them |
+//! | [`simulator`] | AWS with quick life cycles |
 //! | [`operator`] | the operator under test |
+//! | [`cluster`] | all of it together, what most suites start from |
 //! | [`wait`] | conditions with a deadline, never a blind sleep |
 
+pub mod cluster;
 pub mod control_plane;
 pub mod guard;
 pub mod namespace;
@@ -19,4 +22,6 @@ pub mod operator;
 mod pki;
 pub mod port;
 pub mod process;
+mod servers;
+pub mod simulator;
 pub mod wait;

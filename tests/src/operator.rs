@@ -45,6 +45,13 @@ impl Builder {
         self
     }
 
+    /// Another kubeconfig, such as that of a service account.
+    #[must_use]
+    pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kubeconfig = path.into();
+        self
+    }
+
     /// Watch this namespace only; without it, all of them.
     #[must_use]
     pub fn watch_namespace(mut self, namespace: &str) -> Self {
