@@ -7,6 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 # A failed test's message is enough; set it to 1 for stack traces.
 export RUST_BACKTRACE ?= 0
+# Where cargo builds to. Binaries are run from there: `cargo run --package` would choose other features of shared crates
+# than a build of the whole workspace does, and build most of them a second time.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,17 +17,17 @@ help: ## Show this list.
 controlplane: ## Build kube-apiserver, etcd, kubectl and helm once (about 10 minutes on 2 cores) and print where they are.
 	@tools/controlplane/build.sh
 
-build: ## Build every binary.
-	cargo build --workspace --bins
+build: ## Build everything, tests too, so that the demo and the tests share one build.
+	cargo build --workspace --all-targets
 
 demo: controlplane build ## Watch jobs in YAML go from apply to COMPLETED, on a control plane of its own.
-	@cargo run --quiet --package tests --bin demo -- run
+	@$(TARGET)/debug/demo run
 
 up: controlplane build ## Start the same and leave it running, with a kubeconfig to play with.
-	@cargo run --quiet --package tests --bin demo -- up
+	@$(TARGET)/debug/demo up
 
-down: ## End what `make up` started.
-	@cargo run --quiet --package tests --bin demo -- down
+down: build ## End what `make up` started.
+	@$(TARGET)/debug/demo down
 
 test: controlplane build ## Run every test.
 	cargo test --workspace
@@ -42,7 +45,7 @@ check-generated: ## Fail when a generated file is not what the sources generate.
 
 bench: controlplane ## Measure latency, AWS calls, memory and CPU under load; ARGS="--help" shows how to vary it.
 	cargo build --release --workspace --bins
-	cargo run --release --quiet --package tests --bin load -- $(ARGS)
+	$(TARGET)/release/load $(ARGS)
 
 ci: ## Run what CI runs.
 	.ci/run

@@ -12,7 +12,8 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/manifests/crds" "$work/charts"
 cp -R "$chart" "$work/$chart"
 rm -f "$work/$chart"/crds/*.yaml
-cargo run --quiet --package crdgen -- "$work/manifests/crds"
+# Without --package: with the features that a build of the whole workspace has.
+cargo run --quiet --bin crdgen -- "$work/manifests/crds"
 cp "$work"/manifests/crds/*.yaml "$work/$chart/crds/"
 
 assets=$(tools/controlplane/build.sh)

@@ -102,7 +102,7 @@ impl Servers {
         let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
         let mut command = Command::new(self.binary("kube-apiserver")?);
         command
-            .arg(format!("--etcd-servers={}", etcd_url))
+            .arg(format!("--etcd-servers={etcd_url}"))
             .args(["--bind-address=127.0.0.1".to_owned(), format!("--secure-port={port}")])
             // Nothing routes to the `kubernetes` service here, and its endpoint may not be a loopback address.
             .args(["--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"])
