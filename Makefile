@@ -26,8 +26,8 @@ demo: controlplane build ## Watch jobs in YAML go from apply to COMPLETED, on a 
 up: controlplane build ## Start the same and leave it running, with a kubeconfig to play with.
 	@$(TARGET)/debug/demo up
 
-down: build ## End what `make up` started.
-	@$(TARGET)/debug/demo down
+down: ## End what `make up` started.
+	@if [[ -x $(TARGET)/debug/demo ]]; then $(TARGET)/debug/demo down; else echo "nothing is running"; fi
 
 test: controlplane build ## Run every test.
 	cargo test --workspace
