@@ -1,0 +1,48 @@
+# Every task of the project. `make` alone prints this list.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help controlplane build demo up down test lint generate check-generated bench ci
+
+# A failed test's message is enough; set it to 1 for stack traces.
+export RUST_BACKTRACE ?= 0
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+controlplane: ## Build kube-apiserver, etcd, kubectl and helm once (about 10 minutes on 2 cores) and print where they are.
+	@tools/controlplane/build.sh
+
+build: ## Build every binary.
+	cargo build --workspace --bins
+
+demo: controlplane build ## Watch jobs in YAML go from apply to COMPLETED, on a control plane of its own.
+	@cargo run --quiet --package tests --bin demo -- run
+
+up: controlplane build ## Start the same and leave it running, with a kubeconfig to play with.
+	@cargo run --quiet --package tests --bin demo -- up
+
+down: ## End what `make up` started.
+	@cargo run --quiet --package tests --bin demo -- down
+
+test: controlplane build ## Run every test.
+	cargo test --workspace
+
+lint: ## Formatting, clippy, and what may be linked.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	"$$(tools/cargo-deny.sh)" check bans licenses sources
+
+generate: ## Write manifests/crds, the chart's CRDs and manifests/install.yaml.
+	tools/generate.sh
+
+check-generated: ## Fail when a generated file is not what the sources generate.
+	tools/generate.sh --check
+
+bench: controlplane ## Measure latency, AWS calls, memory and CPU under load; ARGS="--help" shows how to vary it.
+	cargo build --release --workspace --bins
+	cargo run --release --quiet --package tests --bin load -- $(ARGS)
+
+ci: ## Run what CI runs.
+	.ci/run
