@@ -28,7 +28,7 @@ pub struct Context {
     /// The API server.
     pub client: Client,
     /// The AWS side.
-    pub pool: Pool,
+    pub pool: Arc<Pool>,
     /// Who observes live runs.
     pub poller: Poller,
     /// The account and region that calls go to by default.

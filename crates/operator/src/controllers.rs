@@ -97,6 +97,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     })
     .await
     .context("the AWS side can't be set up")?;
+    let pool = Arc::new(pool);
     let Some(((), identity)) = until(&stop, async {
         tokio::join!(definitions_served(&process, &definitions), identity(&pool, &aws))
     })
@@ -116,7 +117,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let clusters: Vec<Half<VirtualCluster>> =
         namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
     let context = Arc::new(Context {
-        poller: Poller::new(pool.clone(), awaken, observer),
+        poller: Poller::new(Arc::clone(&pool), awaken, observer),
         pool,
         home: Scope { account: identity.account, region: process.settings.aws_region.clone() },
         partition: identity.partition,
@@ -330,12 +331,12 @@ async fn listable<K: Watched>(client: &Client, namespace: Option<&str>) -> Resul
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let plural = K::plural(&());
+    let plural = <K as Resource>::plural(&());
     match api.list_metadata(&ListParams::default().limit(1)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(
             "the API server has no {plural}.{}: install the CustomResourceDefinitions",
-            K::group(&())
+            <K as Resource>::group(&())
         )),
         Err(kube::Error::Api(status)) if status.code == 403 => {
             Err(format!("listing {plural} is not allowed: {}; grant get, list and watch", status.message))

@@ -13,7 +13,7 @@ use kube::Resource;
 use crate::job_run::status::Submission;
 
 /// What this process did for one object.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Memory<K> {
     /// The object as our last write returned it, until the watch has caught up.
     pub fresh: Option<Arc<K>>,
@@ -27,6 +27,19 @@ pub struct Memory<K> {
     pub asked_at: Option<Timestamp>,
     /// Passes that failed in a row.
     pub failures: u32,
+}
+
+impl<K> Clone for Memory<K> {
+    fn clone(&self) -> Self {
+        Self {
+            fresh: self.fresh.clone(),
+            submission: self.submission.clone(),
+            never_started: self.never_started,
+            cancel_asked: self.cancel_asked,
+            asked_at: self.asked_at,
+            failures: self.failures,
+        }
+    }
 }
 
 impl<K> Default for Memory<K> {

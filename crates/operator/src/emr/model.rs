@@ -8,7 +8,7 @@ use emrcontainers_api::virtual_cluster::SchedulerConfiguration;
 use jiff::Timestamp;
 
 /// A virtual cluster to create.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CreateVirtualCluster {
     /// Repeating a request with the same token gives the same virtual cluster.
     pub client_token: String,
@@ -31,7 +31,7 @@ pub struct CreateVirtualCluster {
 }
 
 /// A job run to start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StartJobRun {
     /// Repeating a request with the same token gives the same run.
     pub client_token: String,
@@ -117,7 +117,7 @@ pub struct JobRun {
 }
 
 /// Which virtual clusters to list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct VirtualClusterFilter {
     /// Only those of this EKS cluster.
     pub eks_cluster: Option<String>,
@@ -126,7 +126,7 @@ pub struct VirtualClusterFilter {
 }
 
 /// Which job runs to list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobRunFilter {
     /// The virtual cluster.
     pub virtual_cluster_id: String,

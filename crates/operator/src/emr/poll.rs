@@ -33,7 +33,7 @@ pub struct Tracked {
 pub struct Poller;
 #[allow(missing_docs)]
 impl Poller {
-    pub fn new(_: Pool, _: UnboundedSender<RunKey>, _: Arc<dyn Observer>) -> Self {
+    pub fn new(_: Arc<Pool>, _: UnboundedSender<RunKey>, _: Arc<dyn Observer>) -> Self {
         Self
     }
     pub fn track(&self, _: &Scope, _: &str, _: Tracked) {}

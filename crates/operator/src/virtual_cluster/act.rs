@@ -11,7 +11,7 @@ use emrcontainers_api::virtual_cluster::{
     ARRESTED, RUNNING, SchedulerConfiguration, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster,
     VirtualClusterStatus,
 };
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 
 use super::Progress;
 use super::plan;
