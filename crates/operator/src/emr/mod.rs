@@ -34,7 +34,8 @@ mod tls;
 use error::{Class, EmrError, TIMEOUT};
 use limit::{Grant, Limiter};
 use model::{
-    CreateVirtualCluster, Created, JobRun, JobRunFilter, Pages, StartJobRun, VirtualCluster, VirtualClusterFilter,
+    CreateVirtualCluster, Created, JobRun, JobRunFilter, Pages, StartJobRun, VirtualCluster,
+    VirtualClusterFilter,
 };
 use observe::Observer;
 use operation::Operation;
@@ -130,7 +131,9 @@ impl Client {
             reply.job_runs.into_iter().flatten().filter_map(convert::job_run).for_each(&mut each);
             let token = reply.next_token.filter(|token| !token.is_empty());
             let complete = token.is_none();
-            let Some(token) = token.filter(|_| pages < max_pages) else { return Ok(Pages { pages, complete }) };
+            let Some(token) = token.filter(|_| pages < max_pages) else {
+                return Ok(Pages { pages, complete });
+            };
             request = request.next_token(token);
         }
     }

@@ -274,7 +274,9 @@ impl Book {
             return true;
         }
         // Only a live look shows a run that started to run before any list had it. In a flow there always is one.
-        !self.activity(now).is_flow() && self.live_items <= self.page() && self.runs.values().any(|run| !run.seen)
+        !self.activity(now).is_flow()
+            && self.live_items <= self.page()
+            && self.runs.values().any(|run| !run.seen)
     }
 
     /// How many items a moved look would have; `None` when that is anyone's guess.

@@ -180,7 +180,9 @@ impl Pass<'_> {
         match observation {
             None => {
                 self.track(submitted);
-                if let Some(problem) = self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id) {
+                if let Some(problem) =
+                    self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id)
+                {
                     return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
                 }
                 Ok(Progress::End(Next::Await))
