@@ -58,6 +58,7 @@
 
 mod caller;
 mod clock;
+mod constraint;
 mod control;
 mod error;
 mod faults;
