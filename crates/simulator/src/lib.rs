@@ -66,6 +66,8 @@ mod ids;
 mod job_runs;
 mod journal;
 mod lifecycle;
+#[cfg(test)]
+mod machine_tests;
 mod operation;
 mod options;
 mod outcome;
@@ -80,6 +82,8 @@ mod state;
 mod sts;
 mod tags;
 mod validate;
+#[cfg(test)]
+mod validate_tests;
 mod virtual_clusters;
 mod wire;
 
