@@ -102,7 +102,8 @@ impl Buckets {
             if let Quotas::PerOperation { buckets, all } = quotas {
                 let bucket = buckets.get(operation.name());
                 lane.bucket = bucket.and_then(|bucket| governor(*bucket, &clock));
-                lane.per_second = bucket.unwrap_or(all).refill_per_second.clamp(SLOWEST_PER_SECOND, FASTEST_PER_SECOND);
+                lane.per_second =
+                    bucket.unwrap_or(all).refill_per_second.clamp(SLOWEST_PER_SECOND, FASTEST_PER_SECOND);
             }
             lanes.insert(operation, lane);
         }
@@ -253,7 +254,8 @@ mod tests {
 
     #[test]
     fn odd_quotas_are_taken_as_they_can_be() {
-        for text in ["StartJobRun=1e-300:4294967295", "StartJobRun=1e300:1", "all=1e-9:1,StartJobRun=1e-9:1"] {
+        for text in ["StartJobRun=1e-300:4294967295", "StartJobRun=1e300:1", "all=1e-9:1,StartJobRun=1e-9:1"]
+        {
             let mut buckets = Buckets::new(&Quotas::parse(text).unwrap());
             assert!(taken(&mut buckets, Operation::StartJobRun, Duration::ZERO) >= 1, "{text}");
             buckets.slow_down(Operation::StartJobRun, Duration::ZERO);

@@ -246,12 +246,19 @@ impl EmrError {
                 Self::new(operation, TIMEOUT, None, &format!("{operation} was not answered in time"))
             }
             // The status, when there is one, says nothing about a reply that can't be read.
-            SdkError::ResponseError(_) => {
-                Self::new(operation, REQUEST_ERROR, None, &format!("the reply could not be read: {}", causes(&error)))
-            }
+            SdkError::ResponseError(_) => Self::new(
+                operation,
+                REQUEST_ERROR,
+                None,
+                &format!("the reply could not be read: {}", causes(&error)),
+            ),
             SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {
                 let text = causes(&error);
-                let code = if text.to_lowercase().contains("credential") { CREDENTIALS_ERROR } else { REQUEST_ERROR };
+                let code = if text.to_lowercase().contains("credential") {
+                    CREDENTIALS_ERROR
+                } else {
+                    REQUEST_ERROR
+                };
                 Self::new(operation, code, None, &text)
             }
             other => Self::new(operation, REQUEST_ERROR, None, &causes(&other)),
@@ -291,7 +298,9 @@ fn without_request_ids(text: &str) -> String {
             let mut end = start + length;
             let head = kept.get(..start).unwrap_or_default();
             let cut = head.trim_end_matches([' ', ',', ';', '(']);
-            if head.get(cut.len()..).is_some_and(|gap| gap.contains('(')) && tail.get(length..).is_some_and(|rest| rest.starts_with(')')) {
+            if head.get(cut.len()..).is_some_and(|gap| gap.contains('('))
+                && tail.get(length..).is_some_and(|rest| rest.starts_with(')'))
+            {
                 end += 1;
             }
             let start = cut.len();
@@ -360,7 +369,11 @@ mod tests {
             ("ValidationException", Some(400), Class::Refused),
         ] {
             for operation in Operation::ALL {
-                assert_eq!(classify(operation, code, status, "no hint"), expected, "{operation} {code} {status:?}");
+                assert_eq!(
+                    classify(operation, code, status, "no hint"),
+                    expected,
+                    "{operation} {code} {status:?}"
+                );
             }
         }
     }
@@ -404,7 +417,9 @@ mod tests {
 
     #[test]
     fn an_error_reads_like_upstreams_and_carries_no_request_id() {
-        let text = |message| EmrError::new(Operation::StartJobRun, "AccessDeniedException", Some(403), message).to_string();
+        let text = |message| {
+            EmrError::new(Operation::StartJobRun, "AccessDeniedException", Some(403), message).to_string()
+        };
         assert_eq!(text("User: a is not authorized"), "AccessDeniedException: User: a is not authorized");
         for message in [
             "no access (request id: 12-34)",

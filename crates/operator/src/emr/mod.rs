@@ -175,9 +175,8 @@ impl Client {
         let mut clusters = Vec::new();
         loop {
             let reply = self.call(Operation::ListVirtualClusters, None, || request.clone().send()).await?;
-            clusters.extend(
-                reply.virtual_clusters.into_iter().flatten().filter_map(convert::virtual_cluster),
-            );
+            clusters
+                .extend(reply.virtual_clusters.into_iter().flatten().filter_map(convert::virtual_cluster));
             let Some(token) = reply.next_token.filter(|token| !token.is_empty()) else { return Ok(clusters) };
             request = request.next_token(token);
         }
@@ -207,8 +206,7 @@ impl Client {
 
     /// Adds tags to a resource, or replaces their values.
     pub async fn tag_resource(&self, arn: &str, tags: BTreeMap<String, String>) -> Result<(), EmrError> {
-        let request =
-            self.sdk.tag_resource().resource_arn(arn).set_tags(Some(tags.into_iter().collect()));
+        let request = self.sdk.tag_resource().resource_arn(arn).set_tags(Some(tags.into_iter().collect()));
         self.call(Operation::TagResource, None, || request.clone().send()).await.map(drop)
     }
 

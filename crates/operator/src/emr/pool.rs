@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
-use aws_sdk_emrcontainers::config::StalledStreamProtectionConfig;
+use aws_sdk_emrcontainers::config::{SharedCredentialsProvider, StalledStreamProtectionConfig};
 use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -47,6 +47,8 @@ pub struct PoolConfig {
     pub identity_endpoint_url: Option<String>,
     /// A file of PEM certificates to trust besides the system's: the value of `AWS_CA_BUNDLE`.
     pub ca_bundle: Option<PathBuf>,
+    /// Credentials to use in place of the SDK's default chain (environment, IRSA, Pod Identity, …).
+    pub credentials: Option<SharedCredentialsProvider>,
     /// What we may call, in each scope.
     pub quotas: Quotas,
     /// Receives the keys whose turn has come.
@@ -71,7 +73,9 @@ pub enum PoolError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// STS hasn't said who we are.
-    #[error("could not ask STS who we are: {0}: check the credentials, the region and --aws-identity-endpoint-url")]
+    #[error(
+        "could not ask STS who we are: {0}: check the credentials, the region and --aws-identity-endpoint-url"
+    )]
     Identity(String),
 }
 
@@ -99,6 +103,9 @@ impl Pool {
         }
         if let Some(path) = &config.ca_bundle {
             loader = loader.http_client(tls::http_client(path)?);
+        }
+        if let Some(credentials) = &config.credentials {
+            loader = loader.credentials_provider(credentials.clone());
         }
         Ok(Self { base: loader.load().await, config, clients: Mutex::default() })
     }

@@ -141,11 +141,7 @@ impl Turns {
     }
 
     /// Reserves tokens for those whose turn it is, as long as there are tokens.
-    pub(super) fn serve(
-        &mut self,
-        now: Duration,
-        mut take: impl FnMut() -> Result<(), Duration>,
-    ) -> Served {
+    pub(super) fn serve(&mut self, now: Duration, mut take: impl FnMut() -> Result<(), Duration>) -> Served {
         let before = self.reserved.len();
         self.reserved.retain(|_, until| now < *until);
         self.returned += before - self.reserved.len();
@@ -239,7 +235,9 @@ mod tests {
     #[test]
     fn a_priority_goes_first_in_its_own_namespace_only() {
         let mut turns = Turns::default();
-        for (namespace, number, priority) in [(0, 0, 0), (0, 1, 0), (0, 2, 5), (1, 0, 0), (1, 1, -1), (1, 2, 0)] {
+        for (namespace, number, priority) in
+            [(0, 0, 0), (0, 1, 0), (0, 2, 5), (1, 0, 0), (1, 1, -1), (1, 2, 0)]
+        {
             turns.request(&key(namespace, number), priority, NONE);
         }
         let woken = turns.serve(Duration::ZERO, tokens(6)).woken;

@@ -37,13 +37,13 @@ pub enum BundleError {
 
 /// The client for a bundle.
 pub(super) fn http_client(path: &Path) -> Result<SharedHttpClient, BundleError> {
-    let pem = std::fs::read(path)
-        .map_err(|source| BundleError::Unreadable { path: path.to_owned(), source })?;
+    let pem =
+        std::fs::read(path).map_err(|source| BundleError::Unreadable { path: path.to_owned(), source })?;
     check(&pem).map_err(|reason| BundleError::Malformed { path: path.to_owned(), reason })?;
     let trust = TrustStore::default().with_pem_certificate(pem);
     let context = TlsContext::builder().with_trust_store(trust).build();
-    let context =
-        context.map_err(|error| BundleError::Malformed { path: path.to_owned(), reason: error.to_string() })?;
+    let context = context
+        .map_err(|error| BundleError::Malformed { path: path.to_owned(), reason: error.to_string() })?;
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder();
         builder.set_connector_settings(settings.cloned());
