@@ -25,7 +25,7 @@ use emrcontainers_operator::emr::Client;
 use emrcontainers_operator::emr::error::{CREDENTIALS_ERROR, Class, EmrError, REQUEST_ERROR};
 use emrcontainers_operator::emr::limit::{Grant, Kind, RunKey, Turn};
 use emrcontainers_operator::emr::model::{
-    CreateVirtualCluster, JobRunFilter, StartJobRun, VirtualClusterFilter,
+    CreateVirtualCluster, JobRunFilter, Pages, StartJobRun, VirtualClusterFilter,
 };
 use emrcontainers_operator::emr::observe::Observer;
 use emrcontainers_operator::emr::operation::Operation;
@@ -202,19 +202,24 @@ async fn a_list_reads_all_pages() {
         let runs: Vec<_> = ids.iter().map(|id| json!({"id": id, "state": "RUNNING"})).collect();
         (200, "", json!({"jobRuns": runs, "nextToken": token}))
     };
-    let rig = rig([page(["a", "b"], Some("t1")), page(["c", "d"], None)]).await;
+    let rig = rig([page(["a", "b"], Some("t1")), page(["c", "d"], None), page(["a", "b"], Some("t1"))]).await;
     let filter = JobRunFilter {
         virtual_cluster_id: "vc1".to_owned(),
         states: vec!["PENDING", "RUNNING"],
         created_after: Some("2026-11-21T10:00:00.9Z".parse().unwrap()),
     };
     let mut ids = Vec::new();
-    assert_eq!(rig.client.list_job_runs(&filter, |run| ids.push(run.id)).await, Ok(2));
+    assert_eq!(
+        rig.client.list_job_runs(&filter, 9, |run| ids.push(run.id)).await,
+        Ok(Pages { pages: 2, complete: true })
+    );
     assert_eq!(ids, ["a", "b", "c", "d"]);
+    let left = rig.client.list_job_runs(&filter, 1, drop).await;
+    assert_eq!(left, Ok(Pages { pages: 1, complete: false }));
     let uris: Vec<_> = rig.script.lock().unwrap().requests.iter().map(|request| request.1.clone()).collect();
     let first =
         "/virtualclusters/vc1/jobruns?createdAfter=2026-11-21T10%3A00%3A00Z&states=PENDING&states=RUNNING";
-    assert_eq!(uris, [first.to_owned(), format!("{first}&nextToken=t1")]);
+    assert_eq!(uris, [first.to_owned(), format!("{first}&nextToken=t1"), first.to_owned()]);
 }
 
 #[tokio::test]

@@ -135,3 +135,12 @@ pub struct JobRunFilter {
     /// Only those created after this.
     pub created_after: Option<Timestamp>,
 }
+
+/// How far a list was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// So many pages were read.
+    pub pages: u32,
+    /// There are no more.
+    pub complete: bool,
+}

@@ -116,6 +116,10 @@ impl Pool {
         clients.entry(scope.clone()).or_insert_with(|| self.connect(scope)).clone()
     }
 
+    pub(super) fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
     fn connect(&self, scope: &Scope) -> Client {
         let mut builder = aws_sdk_emrcontainers::config::Builder::from(&self.base)
             .region(Region::new(scope.region.clone()))
