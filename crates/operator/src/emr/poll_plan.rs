@@ -29,11 +29,13 @@ const FAILED: &str = "FAILED";
 
 /// Times in lists have whole seconds, and filters may or may not include their bound.
 const SLACK: Duration = Duration::from_secs(2);
-/// By how much the clocks of AWS and ours may differ. It only matters for a run whose time of creation isn't known yet.
+/// By how much the clocks of AWS and ours may differ, until the first run has shown it. It only matters for runs whose
+/// time of creation isn't known yet.
 const CLOCK_SLACK: Duration = Duration::from_secs(120);
-/// Lists may lag: from this age on, a run that no list has shown and that hasn't ended or waited is taken as running.
+/// Lists may lag: from this age on, a run that no list has shown is taken as running when it neither waits nor has ended.
 const RUNNING_AFTER: Duration = Duration::from_secs(5);
-/// From this age on, a run that no list has shown is asked for by itself.
+/// From this age on, a run that no list has shown is looked for, and asked for by itself if it isn't found. Its time of
+/// creation may be another than we think: a repeated StartJobRun gives the run of the first one.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 /// How long an answer of DescribeJobRun about a live run holds, when lists keep leaving the run out.
 const DESCRIBED_FOR: Duration = Duration::from_secs(15);
@@ -105,7 +107,7 @@ struct Run {
     born: Timestamp,
     tracked_at: Timestamp,
     changed_at: Timestamp,
-    /// A list or its status has shown it.
+    /// An answer or its status has shown it, so that it is known when it was created.
     seen: bool,
     /// What is known comes from its status alone, which has no details of a live run.
     seeded: bool,
@@ -189,15 +191,13 @@ pub(super) struct Book {
     page: usize,
     ends: VecDeque<Timestamp>,
     last_pages: u32,
+    /// How late runs are tracked by AWS's clock: the time of the call and what the clocks differ by.
+    lateness: Option<Duration>,
     /// Ended by a list that doesn't say why.
     unexplained: Vec<String>,
 }
 
 impl Book {
-    pub(super) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.runs.len()
     }
@@ -225,7 +225,7 @@ impl Book {
         let run = Run {
             key: tracked.key,
             last,
-            born: tracked.created_at.unwrap_or_else(|| back(now, CLOCK_SLACK)),
+            born: tracked.created_at.unwrap_or_else(|| back(now, self.lateness.unwrap_or(CLOCK_SLACK))),
             tracked_at: now,
             changed_at: now,
             seen,
@@ -274,9 +274,13 @@ impl Book {
             return true;
         }
         // Only a live look shows a run that started to run before any list had it. In a flow there always is one.
-        !self.activity(now).is_flow()
-            && self.live_items <= self.page()
-            && self.runs.values().any(|run| !run.seen)
+        let mut unseen = self.runs.values().filter(|run| !run.seen).peekable();
+        if unseen.peek().is_none() {
+            return false;
+        }
+        let is_lost = |run: &Run| since(run.tracked_at, now) >= LOST_AFTER;
+        (!self.activity(now).is_flow() && self.live_items <= self.page())
+            || (since(at, now) >= LOST_AFTER && unseen.any(is_lost))
     }
 
     /// How many items a moved look would have; `None` when that is anyone's guess.
@@ -285,6 +289,9 @@ impl Book {
         if !estimate.complete {
             let holds = oldest <= estimate.since && since(estimate.at, now) < CONFIRM_AFTER;
             return holds.then_some(estimate.items);
+        }
+        if oldest < estimate.since {
+            return None;
         }
         let then = since(estimate.since, now).as_millis().max(1);
         let span = since(oldest, now).as_millis().min(then);
@@ -305,6 +312,7 @@ impl Book {
         let Some(run) = self.runs.get_mut(&item.id) else { return };
         run.seen_in = look.number;
         let observed = Observed::of(item);
+        self.locate(&item.id, &observed, now);
         if observed.state == FAILED && observed.failure_reason.is_none() {
             self.unexplained.push(item.id.clone());
             return;
@@ -324,10 +332,27 @@ impl Book {
             if let Some(run) = self.runs.get_mut(run_id) {
                 run.described_at = Some(now);
             }
-            self.learn(run_id, Observed::of(item), effects, now);
+            let observed = Observed::of(item);
+            self.locate(run_id, &observed, now);
+            self.learn(run_id, observed, effects, now);
         } else if let Some(run) = self.runs.remove(run_id) {
             effects.ended.push((run.key, None));
         }
+    }
+
+    /// Takes over when a run was created, and what that says of the clocks.
+    fn locate(&mut self, run_id: &str, observed: &Observed, now: Timestamp) {
+        let Some(run) = self.runs.get_mut(run_id) else { return };
+        if let Some(created_at) = observed.created_at {
+            run.born = created_at;
+            // A run that is known for long, or was taken over, says nothing of how late runs are tracked.
+            if !run.seen && run.last.created_at.is_none() && since(run.tracked_at, now) < LOST_AFTER {
+                let late = since(created_at, run.tracked_at);
+                let before = self.lateness.unwrap_or_default().mul_f64(0.9);
+                self.lateness = Some(late.max(before).min(CLOCK_SLACK));
+            }
+        }
+        run.seen = true;
     }
 
     fn learn(&mut self, run_id: &str, mut observed: Observed, effects: &mut Effects, now: Timestamp) {
@@ -340,8 +365,6 @@ impl Book {
         }
         let Some(run) = self.runs.get_mut(run_id) else { return };
         observed.created_at = observed.created_at.or(run.last.created_at);
-        run.born = observed.created_at.unwrap_or(run.born);
-        run.seen = true;
         let silent = run.seeded
             && run.last.state == observed.state
             && observed.state_details.is_none()
@@ -398,12 +421,19 @@ impl Book {
                 let at_least = if listed.complete { 0 } else { self.page() * listed.pages as usize };
                 self.moved_items = Some(Estimate {
                     items: listed.items.max(at_least),
-                    since: look.created_after,
+                    since: look.created_after + SLACK,
                     complete: listed.complete,
                     at: now,
                 });
             }
-            Kind::Ended => self.last_pages += listed.pages,
+            Kind::Ended => {
+                self.last_pages += listed.pages;
+                let since = look.created_after + SLACK;
+                // Nearly the same as a moved look since then, as far as there is nothing better.
+                if listed.complete && self.moved_items.is_none_or(|known| known.since >= since) {
+                    self.moved_items = Some(Estimate { items: listed.items, since, complete: true, at: now });
+                }
+            }
         }
         while self.ends.front().is_some_and(|at| since(*at, now) > FLOW_WINDOW) {
             self.ends.pop_front();
@@ -420,7 +450,11 @@ impl Book {
         let missing: Vec<_> =
             self.missing(look).filter(|(_, run)| !run.seen || run.may_be_described(now)).collect();
         let Some(oldest) = missing.iter().map(|(_, run)| run.born).min() else { return };
-        let few = self.moved_estimate(oldest, now).map_or(FEW, |items| self.pages(items) as usize - 1);
+        let few = match self.moved_estimate(oldest, now) {
+            Some(items) => self.pages(items) as usize - 1,
+            None if since(oldest, now) < CONFIRM_AFTER => 0,
+            None => FEW,
+        };
         if missing.len() <= few && missing.iter().all(|(_, run)| run.may_be_described(now)) {
             follow_up.describe.extend(missing.into_iter().map(|(id, _)| id.clone()));
             return;
@@ -491,3 +525,7 @@ impl Run {
 fn back(time: Timestamp, by: Duration) -> Timestamp {
     time.checked_sub(by).unwrap_or(Timestamp::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+#[path = "poll_tests.rs"]
+mod tests;
