@@ -1,1 +1,27 @@
-//! placeholder
+//! The harness: a real control plane, the operator as a process and AWS over HTTP, for the suites, the demo and the load test.
+//!
+//! Every server runs behind a [`guard`], so none outlives the process that started it, however that one ends.
+//! Nothing here is bound to a tokio runtime: each `#[tokio::test]` has its own, and they share one control plane.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`guard`], [`process`] | servers and directories that go when we go; exit codes, logs, memory and CPU time |
+//! | [`control_plane`] | etcd, kube-apiserver and, on request, kube-controller-manager |
+//! | [`namespace`], [`objects`] | a namespace for each test; objects applied from YAML as kubectl applies them |
+//! | [`simulator`] | AWS with quick life cycles |
+//! | [`operator`] | the operator under test |
+//! | [`cluster`] | all of it together, what most suites start from |
+//! | [`wait`] | conditions with a deadline, never a blind sleep |
+
+pub mod cluster;
+pub mod control_plane;
+pub mod guard;
+pub mod namespace;
+pub mod objects;
+pub mod operator;
+mod pki;
+pub mod port;
+pub mod process;
+mod servers;
+pub mod simulator;
+pub mod wait;

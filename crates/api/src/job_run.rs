@@ -199,6 +199,9 @@ pub struct JobRunStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// How often the run was refused for good; part of the token of the next try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusals: Option<i32>,
     /// State of the run, in AWS's words; FAILED also when it was refused for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,

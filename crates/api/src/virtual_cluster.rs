@@ -155,6 +155,9 @@ pub struct VirtualClusterStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// How often the virtual cluster was refused for good; part of the token of the next try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusals: Option<i32>,
     /// How many job runs run and wait, when it was last read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler_status: Option<SchedulerStatus>,

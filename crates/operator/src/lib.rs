@@ -1,4 +1,122 @@
-//! The operator as a library: the same code runs in the binary and in the tests.
+//! Runs Amazon EMR on EKS from custom resources.
+//!
+//! [`run`] is the whole operator: the same for the binary and for tests. It serves metrics and health at once, waits for
+//! the lease, and runs the controllers while it is held.
 
+pub mod args;
+pub mod context;
+pub mod controllers;
 pub mod emr;
+pub mod event;
+mod event_series;
+pub mod health;
+pub mod job_run;
+pub mod leader;
+pub mod memory;
+mod metric_labels;
+pub mod metrics;
+mod observer;
+pub mod pass;
+mod process_metrics;
 pub mod quotas;
+pub mod server;
+pub mod settings;
+pub mod tags;
+pub mod telemetry;
+pub mod timing;
+pub mod virtual_cluster;
+pub mod watch;
+pub mod write;
+
+use anyhow::{Context, bail};
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use crate::controllers::Process;
+use crate::health::{Liveness, Readiness};
+use crate::leader::Outcome;
+use crate::metrics::Metrics;
+use crate::server::Server;
+use crate::settings::Settings;
+
+/// Runs the operator until `stop`, and then until the passes that run have ended and the lease is given back.
+///
+/// # Errors
+/// When a port can't be bound, a controller fails, the lease is lost, or the passes don't end in time after `stop`. The
+/// process must exit then: tasks may be left.
+pub async fn run(settings: Settings, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let (metrics, readiness, liveness) = (Metrics::new(), Readiness::default(), Liveness::default());
+    let server = Server::bind(&settings, &metrics, &readiness, &liveness).await?;
+    // Metrics, health and events outlive the controllers, so that the end can be watched.
+    let ended = CancellationToken::new();
+    let _end = ended.clone().drop_guard();
+    let server = tokio::spawn(server.run(ended.clone()));
+    let identity = leader::identity();
+    let (events, publisher) = event::channel(client.clone(), &identity, metrics.clone());
+    let publisher = tokio::spawn(publisher.run(ended.clone()));
+
+    let draining = tokio::spawn(close_on_stop(readiness.clone(), stop.clone()));
+    let process =
+        Process { settings: settings.clone(), client: client.clone(), metrics, readiness, liveness, events };
+    let metrics = process.metrics.clone();
+    let work = drained(controllers::run(process, stop.clone()), &stop);
+    // On the heap, so that callers don't carry the state of the election and of all controllers.
+    let led = Box::pin(leader::run_as_leader(&settings, client, &identity, &metrics, &stop, work));
+    let result = tokio::select! {
+        result = led => result,
+        result = server => match result {
+            Ok(Ok(())) => bail!("the metrics and health server ended before the controllers"),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(error).context("the metrics and health server failed"),
+        },
+    };
+    draining.abort();
+    ended.cancel();
+    if tokio::time::timeout(timing::EVENT_FLUSH, publisher).await.is_err() {
+        tracing::debug!("some events were left unsent");
+    }
+    match result? {
+        Outcome::Worked if !stop.is_cancelled() => bail!("the controllers ended without being asked to"),
+        Outcome::Worked | Outcome::NeverLed => Ok(()),
+    }
+}
+
+/// Closes /readyz once the process is to stop, so that nothing counts on it any more.
+async fn close_on_stop(readiness: Readiness, stop: CancellationToken) {
+    let gate = readiness.gate("running", "");
+    gate.open();
+    stop.cancelled().await;
+    gate.close("is draining: the process was asked to stop");
+}
+
+/// Bounds how long the work may go on after `stop`.
+async fn drained(
+    work: impl Future<Output = anyhow::Result<()>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(timing::DRAIN).await;
+    };
+    tokio::select! {
+        result = work => result,
+        () = overdue => bail!("the passes did not end within {} s after the stop", timing::DRAIN.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_does_not_end_after_the_stop_is_an_error() {
+        let stop = CancellationToken::new();
+        assert!(drained(async { Ok(()) }, &stop).await.is_ok());
+        stop.cancel();
+        let error = drained(std::future::pending(), &stop).await.unwrap_err().to_string();
+        assert_eq!(error, "the passes did not end within 7 s after the stop");
+    }
+}

@@ -31,7 +31,7 @@ pub struct CreateVirtualCluster {
 }
 
 /// A job run to start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StartJobRun {
     /// Repeating a request with the same token gives the same run.
     pub client_token: String,

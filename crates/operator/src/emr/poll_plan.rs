@@ -60,7 +60,7 @@ pub struct Tracked {
     pub run_id: String,
     /// The state that its status shows; none when it was started just now.
     pub state: Option<String>,
-    /// When the service created it, if the service has said so.
+    /// When the service created it. It counts only with a state, since only both together are the service's word.
     pub created_at: Option<Timestamp>,
 }
 
@@ -217,15 +217,12 @@ impl Book {
             return false;
         }
         let seen = tracked.state.is_some();
-        let last = Observed {
-            state: tracked.state.unwrap_or_default(),
-            created_at: tracked.created_at,
-            ..Observed::default()
-        };
+        let created_at = tracked.created_at.filter(|_| seen);
+        let started = || back(now, self.lateness.unwrap_or(CLOCK_SLACK));
         let run = Run {
             key: tracked.key,
-            last,
-            born: tracked.created_at.unwrap_or_else(|| back(now, self.lateness.unwrap_or(CLOCK_SLACK))),
+            born: created_at.unwrap_or_else(started),
+            last: Observed { state: tracked.state.unwrap_or_default(), created_at, ..Observed::default() },
             tracked_at: now,
             changed_at: now,
             seen,

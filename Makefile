@@ -1,0 +1,51 @@
+# Every task of the project. `make` alone prints this list.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help controlplane build demo up down test lint generate check-generated bench ci
+
+# A failed test's message is enough; set it to 1 for stack traces.
+export RUST_BACKTRACE ?= 0
+# Where cargo builds to. Binaries are run from there: `cargo run --package` would choose other features of shared crates
+# than a build of the whole workspace does, and build most of them a second time.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+controlplane: ## Build kube-apiserver, etcd, kubectl and helm once (about 10 minutes on 2 cores) and print where they are.
+	@tools/controlplane/build.sh
+
+build: ## Build everything, tests too, so that the demo and the tests share one build.
+	cargo build --workspace --all-targets
+
+demo: controlplane build ## Watch jobs in YAML go from apply to COMPLETED, on a control plane of its own.
+	@$(TARGET)/debug/demo run
+
+up: controlplane build ## Start the same and leave it running, with a kubeconfig to play with.
+	@$(TARGET)/debug/demo up
+
+down: ## End what `make up` started.
+	@if [[ -x $(TARGET)/debug/demo ]]; then $(TARGET)/debug/demo down; else echo "nothing is running"; fi
+
+test: controlplane build ## Run every test.
+	cargo test --workspace
+
+lint: ## Formatting, clippy, and what may be linked.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	"$$(tools/cargo-deny.sh)" check bans licenses sources
+
+generate: ## Write manifests/crds, the chart's CRDs and manifests/install.yaml.
+	tools/generate.sh
+
+check-generated: ## Fail when a generated file is not what the sources generate.
+	tools/generate.sh --check
+
+bench: controlplane ## Measure latency, AWS calls, memory and CPU under load; ARGS="--help" shows how to vary it.
+	cargo build --release --workspace --bins
+	$(TARGET)/release/load $(ARGS)
+
+ci: ## Run what CI runs.
+	.ci/run

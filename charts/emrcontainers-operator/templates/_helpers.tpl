@@ -1,0 +1,149 @@
+{{- define "operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- /* Short enough that a suffix such as -leaderelection still makes a valid name. */ -}}
+{{- define "operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 48 | trimSuffix "-" -}}
+{{- else if contains (include "operator.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 48 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "operator.name" .) | trunc 48 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "operator.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+
+{{- define "operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "operator.labels" -}}
+{{ include "operator.selectorLabels" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+k8s-app: {{ include "operator.name" . }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+
+{{- define "operator.roleLabels" -}}
+{{ include "operator.labels" . }}
+{{- with .Values.role.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* The watched namespaces of installScope namespace, separated by commas. */ -}}
+{{- define "operator.watchNamespace" -}}
+{{- .Values.watchNamespace | default .Release.Namespace -}}
+{{- end -}}
+
+{{- define "operator.leaseNamespace" -}}
+{{- .Values.leaderElection.namespace | default .Release.Namespace -}}
+{{- end -}}
+
+{{- /* What the operator may do with the objects that it runs. Finalizers and annotations are changed by patching the
+object; `update` is for clients of the status and of the object that replace rather than patch. */ -}}
+{{- define "operator.rules" -}}
+- apiGroups: [emrcontainers.services.k8s.aws]
+  resources: [jobruns, virtualclusters]
+  verbs: [get, list, watch, patch, update]
+- apiGroups: [emrcontainers.services.k8s.aws]
+  resources: [jobruns/status, virtualclusters/status]
+  verbs: [get, patch, update]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{- define "operator.readerRules" -}}
+- apiGroups: [emrcontainers.services.k8s.aws]
+  resources: [jobruns, virtualclusters]
+  verbs: [get, list, watch]
+{{- end -}}
+
+{{- /* Users write objects, never their status: that is the operator's word on what happened in AWS. */ -}}
+{{- define "operator.writerRules" -}}
+- apiGroups: [emrcontainers.services.k8s.aws]
+  resources: [jobruns, virtualclusters]
+  verbs: [create, delete, deletecollection, get, list, patch, update, watch]
+{{- end -}}
+
+{{- /* Feature gates that differ from upstream's defaults, as --feature-gates takes them. */ -}}
+{{- define "operator.featureGates" -}}
+{{- $default := dict "IAMRoleSelector" false "ReadOnlyResources" true "ResourceAdoption" true "ServiceLevelCARM" false "TeamLevelCARM" false -}}
+{{- $gates := list -}}
+{{- range $name, $on := .Values.featureGates -}}
+{{- if or (not (hasKey $default $name)) (ne $on (get $default $name)) -}}
+{{- $gates = append $gates (printf "%s=%t" $name $on) -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $gates -}}
+{{- end -}}
+
+{{- /* The command line, one flag a line. Flags without an effect are passed when they were changed only, so that the
+operator's log speaks of them exactly then. */ -}}
+{{- define "operator.args" -}}
+{{- $v := .Values -}}
+{{- with $v.aws.region }}
+- {{ printf "--aws-region=%s" . }}
+{{- end }}
+{{- with $v.aws.endpoint_url }}
+- {{ printf "--aws-endpoint-url=%s" . }}
+{{- end }}
+{{- with $v.aws.identity_endpoint_url }}
+- {{ printf "--aws-identity-endpoint-url=%s" . }}
+{{- end }}
+{{- if $v.aws.allow_unsafe_aws_endpoint_urls }}
+- --allow-unsafe-aws-endpoint-urls
+{{- end }}
+- {{ printf "--aws-quotas=%s" $v.aws.quotas }}
+- {{ printf "--metrics-addr=0.0.0.0:%d" (int $v.deployment.containerPort) }}
+- {{ printf "--log-level=%s" $v.log.level }}
+{{- if $v.log.enable_development_logging }}
+- --enable-development-logging
+{{- end }}
+{{- if eq $v.installScope "namespace" }}
+- {{ printf "--watch-namespace=%s" (include "operator.watchNamespace" .) }}
+{{- end }}
+{{- with $v.watchSelectors }}
+- {{ printf "--watch-selectors=%s" . | quote }}
+{{- end }}
+- {{ printf "--resource-tags=%s" (join "," $v.resourceTags) | quote }}
+- {{ printf "--deletion-policy=%s" $v.deletionPolicy }}
+- {{ printf "--job-ready-policy=%s" $v.jobReadyPolicy }}
+- {{ printf "--reconcile-default-max-concurrent-syncs=%d" (int $v.reconcile.defaultMaxConcurrentSyncs) }}
+{{- range $kind, $count := $v.reconcile.resourceMaxConcurrentSyncs }}
+- {{ printf "--reconcile-resource-max-concurrent-syncs=%s=%d" $kind (int $count) }}
+{{- end }}
+{{- if ne (int $v.reconcile.defaultResyncPeriod) 36000 }}
+- {{ printf "--reconcile-default-resync-seconds=%d" (int $v.reconcile.defaultResyncPeriod) }}
+{{- end }}
+{{- range $kind, $seconds := $v.reconcile.resourceResyncPeriods }}
+- {{ printf "--reconcile-resource-resync-seconds=%s=%d" $kind (int $seconds) }}
+{{- end }}
+{{- with $v.reconcile.resources }}
+{{- if not (and (has "JobRun" .) (has "VirtualCluster" .)) }}
+- {{ printf "--reconcile-resources=%s" (join "," .) }}
+{{- end }}
+{{- end }}
+{{- if $v.leaderElection.enabled }}
+- --enable-leader-election
+- {{ printf "--leader-election-namespace=%s" (include "operator.leaseNamespace" .) }}
+{{- else }}
+- --enable-leader-election=false
+{{- end }}
+{{- if not $v.enableCARM }}
+- --enable-carm=false
+{{- end }}
+{{- if not $v.enableCrossNamespace }}
+- --enable-cross-namespace=false
+{{- end }}
+{{- with include "operator.featureGates" . }}
+- {{ printf "--feature-gates=%s" . }}
+{{- end }}
+{{- end -}}

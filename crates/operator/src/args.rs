@@ -1,0 +1,241 @@
+//! The command line as it is typed: the names, the Go spellings and the environment variables, and no judgement.
+//!
+//! Every flag keeps upstream's name, so that the arguments of its chart start this operator as they are. Values stay
+//! text here; `settings.rs` reads them and lists all problems at once. Invariant: a flag is either a field of [`Args`]
+//! or an entry of [`NO_EFFECT`].
+
+use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
+
+/// The flags that have an effect.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "emrcontainers-operator",
+    version,
+    about = "Runs Amazon EMR on EKS from custom resources.",
+    args_override_self = true
+)]
+pub struct Args {
+    /// Region of the AWS resources, unless the object or its namespace names another.
+    #[arg(long, env = "AWS_REGION", default_value = "", value_name = "REGION", allow_hyphen_values = true)]
+    pub aws_region: String,
+    /// Endpoint of the EMR on EKS API instead of the region's own.
+    #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "", value_name = "URL")]
+    pub aws_endpoint_url: String,
+    /// Endpoint of the STS API instead of the region's own.
+    #[arg(long, env = "AWS_IDENTITY_ENDPOINT_URL", default_value = "", value_name = "URL")]
+    pub aws_identity_endpoint_url: String,
+    /// Accept endpoint URLs that are not https.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub allow_unsafe_aws_endpoint_urls: String,
+    /// The calls that may be made: `documented`, `off` or `Operation=refill_per_second:bucket,…` with `all` for all together.
+    #[arg(long, env = "AWS_QUOTAS", default_value = "documented", value_name = "QUOTAS")]
+    pub aws_quotas: String,
+    /// Address of the metrics; 0 for none.
+    #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub metrics_addr: String,
+    /// Address of /healthz and /readyz; 0 for none.
+    #[arg(long, default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
+    pub healthz_addr: String,
+    /// Least severe messages that are logged: trace, debug, info, warn or error. RUST_LOG is finer and wins.
+    #[arg(long, env = "ACK_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
+    /// Log readable text instead of JSON, also where there is no terminal.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub enable_development_logging: String,
+    /// Namespaces that are watched, separated by commas; all when empty.
+    #[arg(long, env = "ACK_WATCH_NAMESPACE", default_value = "", value_name = "NAMESPACES")]
+    pub watch_namespace: String,
+    /// Tags of every AWS resource, `key=value` separated by commas; %VARIABLES% are filled in.
+    #[arg(
+        long,
+        env = "ACK_RESOURCE_TAGS",
+        default_value = "services.k8s.aws/controller-version=%CONTROLLER_SERVICE%-%CONTROLLER_VERSION%,services.k8s.aws/namespace=%K8S_NAMESPACE%",
+        action = ArgAction::Append,
+        value_name = "TAGS"
+    )]
+    pub resource_tags: Vec<String>,
+    /// What becomes of the AWS resource when its object is deleted: delete or retain.
+    #[arg(long, env = "DELETION_POLICY", default_value = "delete", value_name = "POLICY")]
+    pub deletion_policy: String,
+    /// Passes that run at the same time, for each kind.
+    #[arg(
+        long,
+        env = "RECONCILE_DEFAULT_MAX_CONCURRENT_SYNCS",
+        default_value = "20",
+        value_name = "NUMBER",
+        allow_hyphen_values = true
+    )]
+    pub reconcile_default_max_concurrent_syncs: String,
+    /// Let only one replica at a time work.
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub enable_leader_election: String,
+    /// Namespace of the lease; the pod's own when empty.
+    #[arg(long, env = "LEADER_ELECTION_NAMESPACE", default_value = "", value_name = "NAMESPACE")]
+    pub leader_election_namespace: String,
+    /// What `Ready` of a JobRun follows: the run's `outcome`, or that it is `synced` as upstream has it.
+    #[arg(long, default_value = "outcome", value_name = "POLICY")]
+    pub job_ready_policy: String,
+    /// The flags of upstream's that are accepted without an effect.
+    #[command(flatten)]
+    pub without_effect: WithoutEffect,
+}
+
+/// The whole command line, for the help text and for the test of the documentation.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// A flag of upstream's that is accepted so that its chart starts this operator, but that does nothing yet.
+struct NoEffect {
+    name: &'static str,
+    form: Form,
+    /// The values that ask for nothing that we don't do; any other is answered as `otherwise` says.
+    harmless: fn(&str) -> bool,
+    otherwise: Otherwise,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// `--flag` or `--flag=false`.
+    Switch,
+    /// `--flag value` or `--flag=value`, any number of times.
+    Value,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Otherwise {
+    Warn,
+    /// Ignoring the value would make us act on objects that the user told us not to touch.
+    Refuse,
+}
+
+const NO_EFFECT: [NoEffect; 13] = [
+    NoEffect::new("enable-webhook-server", Form::Switch, is_off),
+    NoEffect::new("webhook-server-addr", Form::Value, |value| value.is_empty() || value == "0.0.0.0:9433"),
+    NoEffect::new("enable-field-export-reconciler", Form::Switch, is_off),
+    NoEffect::new("enable-carm", Form::Switch, is_off),
+    NoEffect::new("enable-cross-namespace", Form::Switch, |value| !is_off(value)),
+    NoEffect::new("aws-endpoint-use-path-style", Form::Switch, |_| true),
+    NoEffect::new("http-client-timeout", Form::Value, |value| matches!(value, "" | "60s" | "1m" | "1m0s")),
+    NoEffect::refused("watch-selectors", str::is_empty),
+    NoEffect::new("reconcile-default-resync-seconds", Form::Value, |value| {
+        matches!(value, "" | "0" | "36000")
+    }),
+    NoEffect::new("reconcile-resource-resync-seconds", Form::Value, str::is_empty),
+    NoEffect::new("reconcile-resource-max-concurrent-syncs", Form::Value, str::is_empty),
+    NoEffect::new("feature-gates", Form::Value, str::is_empty),
+    NoEffect::refused("reconcile-resources", names_every_kind),
+];
+
+impl NoEffect {
+    const fn new(name: &'static str, form: Form, harmless: fn(&str) -> bool) -> Self {
+        Self { name, form, harmless, otherwise: Otherwise::Warn }
+    }
+
+    const fn refused(name: &'static str, harmless: fn(&str) -> bool) -> Self {
+        Self { name, form: Form::Value, harmless, otherwise: Otherwise::Refuse }
+    }
+}
+
+fn is_off(value: &str) -> bool {
+    go_bool(value) == Some(false)
+}
+
+fn names_every_kind(value: &str) -> bool {
+    value.is_empty()
+        || ["JobRun", "VirtualCluster"].iter().all(|kind| value.split(',').any(|part| part.trim() == *kind))
+}
+
+/// What was given for the flags of [`NO_EFFECT`], in words.
+#[derive(Clone, Debug, Default)]
+pub struct WithoutEffect {
+    /// To be logged.
+    pub warnings: Vec<String>,
+    /// To be refused.
+    pub problems: Vec<String>,
+}
+
+impl clap::Args for WithoutEffect {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        NO_EFFECT.iter().fold(command, |command, flag| {
+            let arg = Arg::new(flag.name)
+                .long(flag.name)
+                .action(ArgAction::Append)
+                .hide(true)
+                .allow_hyphen_values(true);
+            command.arg(match flag.form {
+                Form::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                Form::Value => arg,
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for WithoutEffect {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut given = Self::default();
+        given.update_from_arg_matches(matches)?;
+        Ok(given)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for flag in &NO_EFFECT {
+            for value in matches.get_many::<String>(flag.name).into_iter().flatten() {
+                let name = flag.name;
+                if (flag.harmless)(value) {
+                    continue;
+                }
+                match flag.otherwise {
+                    Otherwise::Warn => {
+                        self.warnings.push(format!("--{name}={value} has no effect in this version"));
+                    }
+                    Otherwise::Refuse => self.problems.push(format!(
+                        "--{name}={value} is not supported in this version, and without it objects would be changed that \
+                         it excludes: leave it out, or bound the operator with --watch-namespace"
+                    )),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A switch as Go reads it.
+pub(crate) fn go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_upstreams_is_known() {
+        let command = command();
+        let known: Vec<_> = command.get_arguments().filter_map(Arg::get_long).collect();
+        for flag in "metrics-addr healthz-addr enable-webhook-server webhook-server-addr enable-leader-election \
+                     leader-election-namespace enable-field-export-reconciler enable-carm enable-cross-namespace \
+                     enable-development-logging aws-region aws-endpoint-url aws-identity-endpoint-url \
+                     allow-unsafe-aws-endpoint-urls aws-endpoint-use-path-style http-client-timeout log-level \
+                     resource-tags watch-namespace watch-selectors deletion-policy reconcile-default-resync-seconds \
+                     reconcile-resource-resync-seconds reconcile-default-max-concurrent-syncs \
+                     reconcile-resource-max-concurrent-syncs feature-gates reconcile-resources"
+            .split_whitespace()
+        {
+            assert!(known.contains(&flag), "{flag}");
+        }
+    }
+}

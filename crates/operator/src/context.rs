@@ -1,0 +1,136 @@
+//! What every pass works with.
+//!
+//! Holds handles and decides nothing. Invariant: a store is never asked for an object of a namespace that isn't watched
+//! and then said to lack it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use emrcontainers_api::{JobRun, VirtualCluster, annotations};
+use jiff::Timestamp;
+use kube::{Client, Resource, ResourceExt};
+use kube_runtime::reflector::{Lookup, ObjectRef, Store};
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::emr::poll::Poller;
+use crate::emr::pool::{Pool, Scope};
+use crate::event::Events;
+use crate::health::Heartbeat;
+use crate::memory::Memories;
+use crate::metrics::Metrics;
+use crate::settings::{DeletionPolicy, Settings};
+
+/// What every pass works with.
+pub struct Context {
+    /// What the user asked for.
+    pub settings: Settings,
+    /// The API server.
+    pub client: Client,
+    /// The AWS side.
+    pub pool: Arc<Pool>,
+    /// Who observes live runs.
+    pub poller: Poller,
+    /// The account and region that calls go to by default.
+    pub home: Scope,
+    /// The AWS partition.
+    pub partition: String,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to hand over Kubernetes Events.
+    pub events: Events,
+    /// What this process remembers of JobRuns.
+    pub job_runs: Memories<JobRun>,
+    /// What this process remembers of VirtualClusters.
+    pub clusters: Memories<VirtualCluster>,
+    /// The JobRuns, as the watch has them.
+    pub job_run_scopes: Scopes<JobRun>,
+    /// The VirtualClusters, as the watch has them.
+    pub cluster_scopes: Scopes<VirtualCluster>,
+    /// JobRuns that wait for a VirtualCluster.
+    pub waiters: Waiters,
+    /// Beats with every pass that ends.
+    pub progress: Heartbeat,
+}
+
+impl Context {
+    /// The time; the only place that reads the clock for a status.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// Where the calls for an object go: where its resource is, else where the object says, else home.
+    pub fn scope<K: Resource>(&self, object: &K, region_of_resource: Option<&str>) -> Scope {
+        let region = region_of_resource
+            .or_else(|| object.annotations().get(annotations::REGION).map(String::as_str))
+            .filter(|region| !region.is_empty())
+            .unwrap_or(&self.home.region);
+        Scope { account: self.home.account.clone(), region: region.to_owned() }
+    }
+
+    /// Whether the AWS resource outlives the object: what the object says, else the flag.
+    pub fn retain<K: Resource>(&self, object: &K) -> bool {
+        match object.annotations().get(annotations::DELETION_POLICY).map(String::as_str) {
+            Some("retain") => true,
+            Some("delete") => false,
+            _ => self.settings.deletion_policy == DeletionPolicy::Retain,
+        }
+    }
+}
+
+/// A watched namespace, or all of them.
+pub struct WatchedScope<K: Lookup<DynamicType = ()> + 'static> {
+    /// The namespace; `None` means all.
+    pub namespace: Option<String>,
+    /// The objects in it.
+    pub store: Store<K>,
+    /// Wakes an object in it.
+    pub wake: UnboundedSender<ObjectRef<K>>,
+}
+
+/// The watched namespaces of a kind.
+pub struct Scopes<K: Lookup<DynamicType = ()> + 'static>(pub Vec<WatchedScope<K>>);
+
+impl<K: Lookup<DynamicType = ()> + Clone + 'static> Scopes<K> {
+    fn of(&self, namespace: &str) -> Option<&WatchedScope<K>> {
+        self.0.iter().find(|scope| scope.namespace.as_deref().is_none_or(|watched| watched == namespace))
+    }
+
+    /// An object by name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.of(namespace)?.store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Every object that the predicate picks.
+    pub fn filter(&self, predicate: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        self.0.iter().flat_map(|scope| scope.store.state_filter(|object| predicate(object))).collect()
+    }
+
+    /// Asks for a pass over an object.
+    pub fn wake(&self, namespace: &str, name: &str) {
+        if let Some(scope) = self.of(namespace) {
+            // The receiver goes when the controllers stop; nothing is lost then.
+            let _ = scope.wake.send(ObjectRef::new(name).within(namespace));
+        }
+    }
+}
+
+/// JobRuns that wait for a VirtualCluster, by the cluster's namespace and name.
+#[derive(Debug, Default)]
+pub struct Waiters(Mutex<HashMap<(String, String), HashSet<(String, String)>>>);
+
+impl Waiters {
+    /// Notes that a run waits. The caller resolves the reference once more after this, so that no event is missed.
+    pub fn add(&self, cluster: (&str, &str), run: (&str, &str)) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry((cluster.0.to_owned(), cluster.1.to_owned()))
+            .or_default()
+            .insert((run.0.to_owned(), run.1.to_owned()));
+    }
+
+    /// Takes out those that wait for a cluster.
+    pub fn take(&self, namespace: &str, name: &str) -> HashSet<(String, String)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&(namespace.to_owned(), name.to_owned())).unwrap_or_default()
+    }
+}

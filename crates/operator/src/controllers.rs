@@ -1,0 +1,371 @@
+//! Everything that runs only while this replica leads: the watches, the controllers, and what wakes them.
+//!
+//! Must not decide anything about an object. Invariant: it ends by itself after `stop`, once the passes that run have
+//! ended; a namespace that is watched has one watch a kind.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use emrcontainers_api::job_run::{JobRun, is_final};
+use emrcontainers_api::virtual_cluster::VirtualCluster;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, future};
+use kube::api::{Api, ListParams};
+use kube::{Client, Resource, ResourceExt};
+use kube_runtime::Controller;
+use kube_runtime::controller::{Action, Config};
+use kube_runtime::reflector::store::Writer;
+use kube_runtime::reflector::{ObjectRef, Store};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{Context, Scopes, Waiters, WatchedScope};
+use crate::emr::limit::RunKey;
+use crate::emr::poll::Poller;
+use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
+use crate::event::Events;
+use crate::health::{Gate, Liveness, Readiness};
+use crate::job_run::plan::virtual_cluster_of;
+use crate::memory::Memories;
+use crate::metrics::{Metrics, RunState};
+use crate::observer::Counting;
+use crate::pass::{self, Reconciled};
+use crate::settings::Settings;
+use crate::timing;
+use crate::virtual_cluster;
+use crate::watch::{Hooks, Watched, watch};
+
+/// What the process offers its controllers.
+#[derive(Clone)]
+pub struct Process {
+    /// What the user asked for.
+    pub settings: Settings,
+    /// The API server.
+    pub client: Client,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to say what /readyz should wait for.
+    pub readiness: Readiness,
+    /// Where to give signs of life for /healthz.
+    pub liveness: Liveness,
+    /// Where to hand over Kubernetes Events.
+    pub events: Events,
+}
+
+/// One kind in one watched namespace, before its controller runs.
+struct Half<K: Watched> {
+    namespace: Option<String>,
+    reader: Store<K>,
+    writer: Writer<K>,
+    woken: UnboundedReceiver<ObjectRef<K>>,
+    wake: UnboundedSender<ObjectRef<K>>,
+}
+
+impl<K: Watched> Half<K> {
+    fn new(namespace: Option<&str>) -> Self {
+        let (reader, writer) = kube_runtime::reflector::store();
+        let (wake, woken) = mpsc::unbounded_channel();
+        Self { namespace: namespace.map(str::to_owned), reader, writer, woken, wake }
+    }
+
+    fn scope(&self) -> WatchedScope<K> {
+        WatchedScope {
+            namespace: self.namespace.clone(),
+            store: self.reader.clone(),
+            wake: self.wake.clone(),
+        }
+    }
+}
+
+/// Runs the controllers until `stop`.
+pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()> {
+    let definitions = process.readiness.gate("crds", "the custom resources have not been looked up yet");
+    let aws = process.readiness.gate("aws", "the AWS identity has not been looked up yet");
+    let stores = process.readiness.gate("stores", "the objects have not been listed yet");
+    let (awaken, awakened) = mpsc::unbounded_channel();
+    let pool = Pool::new(PoolConfig {
+        region: process.settings.aws_region.clone(),
+        endpoint_url: process.settings.aws_endpoint_url.clone(),
+        identity_endpoint_url: process.settings.aws_identity_endpoint_url.clone(),
+        ca_bundle: std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(Into::into),
+        quotas: process.settings.aws_quotas.clone(),
+        credentials: None,
+        wake: awaken,
+        observer: Arc::new(Counting::new(process.metrics.clone())),
+    })
+    .await
+    .context("the AWS side can't be set up")?;
+    let pool = Arc::new(pool);
+    let Some(((), identity)) = until(&stop, async {
+        tokio::join!(definitions_served(&process, &definitions), identity(&pool, &aws))
+    })
+    .await
+    else {
+        return Ok(());
+    };
+    tracing::info!(account = identity.account, region = process.settings.aws_region, "controllers start");
+
+    let watched = &process.settings.watch_namespaces;
+    let namespaces: Vec<Option<&str>> = if watched.is_empty() {
+        vec![None]
+    } else {
+        watched.iter().map(|name| Some(name.as_str())).collect()
+    };
+    let runs: Vec<Half<JobRun>> = namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
+    let clusters: Vec<Half<VirtualCluster>> =
+        namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
+    let context = Arc::new(Context {
+        poller: Poller::new(Arc::clone(&pool)),
+        pool,
+        home: Scope { account: identity.account, region: process.settings.aws_region.clone() },
+        partition: identity.partition,
+        metrics: process.metrics.clone(),
+        events: process.events.clone(),
+        job_runs: Memories::default(),
+        clusters: Memories::default(),
+        job_run_scopes: Scopes(runs.iter().map(Half::scope).collect()),
+        cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
+        waiters: Waiters::default(),
+        progress: process.liveness.heartbeat("passes", timing::STUCK),
+        client: process.client.clone(),
+        settings: process.settings.clone(),
+    });
+    count_runs_on_scrape(&context);
+    let readers: (Vec<_>, Vec<_>) = (
+        runs.iter().map(|h| h.reader.clone()).collect(),
+        clusters.iter().map(|h| h.reader.clone()).collect(),
+    );
+    let controllers: Vec<BoxFuture<'_, ()>> = clusters
+        .into_iter()
+        .map(|half| controller(half, &context, Arc::new(ClusterHooks(Arc::clone(&context))), &stop))
+        .chain(runs.into_iter().map(|half| {
+            let controller = controller(half, &context, Arc::new(RunHooks(Arc::clone(&context))), &stop);
+            // A run must not be judged before the clusters that it may refer to are known.
+            let known = known(&readers.1);
+            let stop = &stop;
+            async move {
+                if until(stop, known).await.is_some() {
+                    controller.await;
+                }
+            }
+            .boxed()
+        }))
+        .collect();
+    let listed = future::join(known(&readers.0), known(&readers.1)).map(|_| stores.open());
+    let woken = wake_runs(awakened, Arc::clone(&context));
+    let beat = beat_while_idle(&context);
+    tokio::select! {
+        _ = future::join_all(controllers) => Ok(()),
+        // Never ends by itself: readiness is a remark, not work.
+        () = listed.then(|()| future::pending()) => Ok(()),
+        () = woken => anyhow::bail!("nothing wakes the runs any more"),
+        () = beat => Ok(()),
+    }
+}
+
+/// Waits until every store has been filled once.
+async fn known<K: Watched>(stores: &[Store<K>]) {
+    for store in stores {
+        // The writer goes only when the controllers end.
+        let _ = store.wait_until_ready().await;
+    }
+}
+
+/// Runs one kind's controller in one namespace until `stop`.
+fn controller<K: Reconciled + kube_runtime::reflector::Lookup<DynamicType = ()>>(
+    half: Half<K>,
+    context: &Arc<Context>,
+    hooks: Arc<dyn Hooks<K>>,
+    stop: &CancellationToken,
+) -> BoxFuture<'static, ()> {
+    let Half { namespace, reader, writer, woken, wake: _ } = half;
+    let stream = watch(&context.client, namespace.as_deref(), writer, hooks, context.metrics.clone());
+    let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
+    let config = Config::default().concurrency(context.settings.max_concurrent_syncs);
+    let stop = stop.clone();
+    Controller::for_stream(stream, reader)
+        .with_config(config)
+        .reconcile_on(woken)
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(pass::pass::<K>, |_, _, _| Action::await_change(), Arc::clone(context))
+        .for_each(|result| {
+            if let Err(error) = result {
+                // An object that was deleted between its wake-up and its pass, as a rule.
+                tracing::debug!(kind = K::KIND.as_str(), %error, "no pass was made");
+            }
+            future::ready(())
+        })
+        .boxed()
+}
+
+/// Wakes the runs that the poller and the queues name.
+async fn wake_runs(mut keys: UnboundedReceiver<RunKey>, context: Arc<Context>) {
+    while let Some(key) = keys.recv().await {
+        context.job_run_scopes.wake(&key.namespace, &key.name);
+    }
+}
+
+/// With no work there are no passes: the heartbeat goes on as long as this task does.
+async fn beat_while_idle(context: &Context) {
+    let mut interval = tokio::time::interval(timing::STUCK / 4);
+    loop {
+        interval.tick().await;
+        context.progress.beat();
+    }
+}
+
+struct RunHooks(Arc<Context>);
+
+impl Hooks<JobRun> for RunHooks {
+    fn applied(&self, run: &JobRun) {
+        let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
+        if ended || run.metadata.deletion_timestamp.is_some() {
+            self.wake_deleting_cluster(run);
+        }
+    }
+
+    fn deleted(&self, run: &JobRun) {
+        if let Some(uid) = &run.metadata.uid {
+            self.0.job_runs.forget(uid);
+            self.0.poller.untrack(uid);
+            self.0.pool.client(&self.0.scope(run, None)).limiter().forget(uid);
+        }
+        self.wake_deleting_cluster(run);
+    }
+
+    fn listed(&self, uids: &HashSet<String>) {
+        self.0.job_runs.keep(uids);
+    }
+}
+
+impl RunHooks {
+    /// A virtual cluster that is being deleted waits for its runs to end.
+    fn wake_deleting_cluster(&self, run: &JobRun) {
+        if virtual_cluster_of(run).is_none() && run.spec.virtual_cluster_ref.is_none() {
+            return;
+        }
+        let deleting = |cluster: &VirtualCluster| {
+            cluster.metadata.deletion_timestamp.is_some() && virtual_cluster::uses(run, cluster)
+        };
+        for cluster in self.0.cluster_scopes.filter(deleting) {
+            self.0.cluster_scopes.wake(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
+        }
+    }
+}
+
+struct ClusterHooks(Arc<Context>);
+
+impl ClusterHooks {
+    /// Runs that wait for the cluster look at it again.
+    fn wake_waiters(&self, cluster: &VirtualCluster) {
+        for (namespace, name) in
+            self.0.waiters.take(&cluster.namespace().unwrap_or_default(), &cluster.name_any())
+        {
+            self.0.job_run_scopes.wake(&namespace, &name);
+        }
+    }
+}
+
+impl Hooks<VirtualCluster> for ClusterHooks {
+    fn applied(&self, cluster: &VirtualCluster) {
+        self.wake_waiters(cluster);
+    }
+
+    fn deleted(&self, cluster: &VirtualCluster) {
+        if let Some(uid) = &cluster.metadata.uid {
+            self.0.clusters.forget(uid);
+        }
+        self.wake_waiters(cluster);
+    }
+
+    fn listed(&self, uids: &HashSet<String>) {
+        self.0.clusters.keep(uids);
+    }
+}
+
+/// The gauge of runs by state is counted when somebody asks for it.
+fn count_runs_on_scrape(context: &Arc<Context>) {
+    let context = Arc::downgrade(context);
+    let metrics = context.upgrade().map(|context| context.metrics.clone());
+    let Some(metrics) = metrics else { return };
+    metrics.on_scrape(move |metrics| {
+        let Some(context) = context.upgrade() else { return };
+        let mut counts = RunState::ALL.map(|state| (state, 0_usize));
+        for scope in &context.job_run_scopes.0 {
+            for run in scope.store.state() {
+                let state = RunState::of(run.status.as_ref().and_then(|status| status.state.as_deref()));
+                if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == state) {
+                    *count += 1;
+                }
+            }
+        }
+        for (state, count) in counts {
+            metrics.set_job_runs(state, count);
+        }
+    });
+}
+
+/// Waits until both kinds can be listed, and says on /readyz why they can't.
+async fn definitions_served(process: &Process, gate: &Gate) {
+    loop {
+        let namespace = process.settings.watch_namespaces.first().map(String::as_str);
+        let (runs, clusters) = tokio::join!(
+            listable::<JobRun>(&process.client, namespace),
+            listable::<VirtualCluster>(&process.client, namespace)
+        );
+        match runs.and(clusters) {
+            Ok(()) => return gate.open(),
+            Err(why) => {
+                tracing::warn!("{why}");
+                gate.close(why);
+            }
+        }
+        tokio::time::sleep(timing::START_UP_RETRY).await;
+    }
+}
+
+async fn listable<K: Watched>(client: &Client, namespace: Option<&str>) -> Result<(), String> {
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let plural = <K as Resource>::plural(&());
+    match api.list_metadata(&ListParams::default().limit(1)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(
+            "the API server has no {plural}.{}: install the CustomResourceDefinitions",
+            <K as Resource>::group(&())
+        )),
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            Err(format!("listing {plural} is not allowed: {}; grant get, list and watch", status.message))
+        }
+        Err(error) => Err(format!("{plural} can't be listed: {error}")),
+    }
+}
+
+/// Waits until AWS says who we are, and says on /readyz why it doesn't.
+async fn identity(pool: &Pool, gate: &Gate) -> Identity {
+    loop {
+        match pool.identity().await {
+            Ok(identity) => {
+                gate.open();
+                return identity;
+            }
+            Err(error) => {
+                let why = format!("the AWS identity can't be looked up: {error}");
+                tracing::warn!("{why}");
+                gate.close(why);
+            }
+        }
+        tokio::time::sleep(timing::START_UP_RETRY).await;
+    }
+}
+
+/// The outcome of a future, or `None` if the process is to stop first.
+async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        outcome = work => Some(outcome),
+        () = stop.cancelled() => None,
+    }
+}

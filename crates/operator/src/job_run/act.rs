@@ -1,0 +1,358 @@
+//! Makes the one call that a step names, and reports what came of it.
+//!
+//! Must not decide what to do: `plan` does. Invariant: an AWS error is classified by `emr` and only mapped here to one
+//! of wait, tell and repeat, or refuse.
+
+use std::sync::Arc;
+
+use emrcontainers_api::JobRun;
+use emrcontainers_api::job_run::is_final;
+use emrcontainers_api::status::AckResourceMetadata;
+use kube::{Resource, ResourceExt};
+
+use super::Progress;
+use super::plan::Submitted;
+use super::report::{Reported, report};
+use super::status::{Situation, Submission};
+use super::target::{ClusterTarget, Target};
+use crate::context::Context;
+use crate::emr::error::{Class, EmrError};
+use crate::emr::limit::{Grant, Kind as TurnKind, RunKey, Turn};
+use crate::emr::model::{self, JobRunFilter, StartJobRun};
+use crate::emr::poll::{Observation, Tracked};
+use crate::emr::pool::Scope;
+use crate::event::{EventType, reason};
+use crate::memory::Memory;
+use crate::pass::{Next, PassError};
+use crate::timing;
+use crate::write::{self, Written};
+
+type Result = std::result::Result<Progress, PassError>;
+
+/// One step of a pass over a run.
+pub struct Pass<'a> {
+    /// The object.
+    pub run: &'a Arc<JobRun>,
+    /// Its UID.
+    pub uid: &'a str,
+    /// What it refers to, resolved.
+    pub target: &'a Target,
+    /// What this process did for it.
+    pub memory: &'a Memory<JobRun>,
+    /// Everything else.
+    pub context: &'a Context,
+}
+
+impl Pass<'_> {
+    /// Nothing is to be done: nothing of ours goes on for the object either.
+    pub fn rest(&self) -> Progress {
+        self.context.poller.untrack(self.uid);
+        Progress::End(Next::Await)
+    }
+
+    /// Says that the status answers the newest generation.
+    pub async fn acknowledge(&self) -> Result {
+        self.report_then(&Situation::Acknowledged, Next::Await).await
+    }
+
+    /// Says why the run can't be submitted; nothing is repeated.
+    pub async fn refuse(&self, why: &str) -> Result {
+        self.report_then(&Situation::Refused(why), Next::Await).await
+    }
+
+    /// Says what the run waits for; the referenced object wakes it.
+    pub async fn await_reference(&self) -> Result {
+        let ClusterTarget::Waiting { status, why, .. } = &self.target.virtual_cluster else {
+            return Ok(Progress::Again(Arc::clone(self.run)));
+        };
+        self.report_then(&Situation::Reference { status: *status, why }, Next::Await).await
+    }
+
+    /// Puts the finalizer on, and goes on with the object as it is then.
+    pub async fn add_finalizer(&self) -> Result {
+        match write::add_finalizer(&self.context.client, &**self.run).await? {
+            Written::Done(run) => {
+                self.context.job_runs.wrote(&run);
+                self.context.job_runs.update(self.uid, |memory| memory.never_started = true);
+                Ok(Progress::Again(run))
+            }
+            Written::Conflict(newer) => {
+                self.context.job_runs.wrote(&newer);
+                Ok(Progress::Again(newer))
+            }
+            Written::Gone => Ok(self.rest()),
+        }
+    }
+
+    /// Submits the run when its turn has come.
+    pub async fn start(&self, request: StartJobRun) -> Result {
+        let scope = self.scope();
+        let client = self.context.pool.client(&scope);
+        let grant = match client.limiter().request(TurnKind::Start, &self.key(), 0) {
+            Turn::Granted(grant) => grant,
+            Turn::Queued { position } => return self.await_turn(&scope, position).await,
+        };
+        // From here on the run may exist, whatever comes back.
+        self.context.job_runs.update(self.uid, |memory| memory.never_started = false);
+        let overrides = request.configuration_overrides.clone();
+        let virtual_cluster_id = request.virtual_cluster_id.clone();
+        let created = match client.start_job_run(grant, request).await {
+            Ok(created) => created,
+            Err(error) => return self.start_failed(&error).await,
+        };
+        let submission = Submission {
+            place: self.place(&scope, &virtual_cluster_id, &created.id, created.arn),
+            id: created.id,
+            virtual_cluster_id,
+            overrides,
+        };
+        self.submitted(submission).await
+    }
+
+    async fn start_failed(&self, error: &EmrError) -> Result {
+        let message = error.to_string();
+        let given = matches!(self.target.virtual_cluster, ClusterTarget::Given(_));
+        match error.class {
+            Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
+            Class::Refused => self.refuse(&message).await,
+            // A cluster that was named by its id can't come back; one that is referred to is replaced by its object.
+            Class::NotFound if given => {
+                let why =
+                    format!("spec.virtualClusterID: {message}; give the id of a running virtual cluster");
+                self.refuse(&why).await
+            }
+            Class::Transient
+            | Class::NotFound
+            | Class::AccessDenied
+            | Class::Retryable
+            | Class::NotCancellable
+            | Class::AlreadyTerminated
+            | Class::NamespaceTaken => self.report_then(&Situation::Trouble(&message), Next::Backoff).await,
+        }
+    }
+
+    /// Says where in the queue the run is, once, and only if the wait is worth telling.
+    async fn await_turn(&self, scope: &Scope, position: usize) -> Result {
+        let next = Next::After(timing::QUEUE_CHECK);
+        let limiter = self.context.pool.client(scope).limiter().clone();
+        let rate = limiter.per_second(TurnKind::Start.operation()).filter(|rate| *rate > 0.0);
+        let Some(rate) = rate else { return Ok(Progress::End(next)) };
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let seconds = (position + 1) as f64 / rate;
+        if seconds < timing::WAIT_WORTH_TELLING.as_secs_f64() || self.tells_of_queue() {
+            return Ok(Progress::End(next));
+        }
+        let message = format!(
+            "waits for its turn: the AWS quota allows {rate} job run starts a second, and about {position} were before \
+             it when it was queued (about {seconds:.0} s)"
+        );
+        self.report_then(&Situation::Waiting { reason: reason::WAITING_FOR_QUOTA, message: &message }, next)
+            .await
+    }
+
+    fn tells_of_queue(&self) -> bool {
+        let conditions =
+            self.run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        emrcontainers_api::condition::find(conditions, emrcontainers_api::condition::READY)
+            .is_some_and(|ready| ready.reason.as_deref() == Some(reason::WAITING_FOR_QUOTA))
+    }
+
+    /// Saves the id that the service gave, first in memory: if the write fails, the call isn't repeated.
+    async fn submitted(&self, submission: Submission) -> Result {
+        self.context
+            .job_runs
+            .update(self.uid, |memory| memory.submission = Some(Box::new(submission.clone())));
+        match self.report(&Situation::Submitted(&submission)).await? {
+            Reported::Said(run) => {
+                self.context.job_runs.update(self.uid, |memory| memory.submission = None);
+                Ok(Progress::Again(run))
+            }
+            Reported::Conflict(newer) => Ok(Progress::Again(newer)),
+            Reported::Gone => Ok(self.rest()),
+        }
+    }
+
+    /// Watches the run, and reports what the service says of it.
+    pub async fn observe(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
+        if let Some(submission) = self.unsaved() {
+            return self.submitted(submission).await;
+        }
+        match observation {
+            None => {
+                self.track(submitted);
+                if let Some(problem) =
+                    self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id)
+                {
+                    return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
+                }
+                Ok(Progress::End(Next::Await))
+            }
+            Some(Observation::Gone) => self.report_then(&Situation::Lost, Next::Await).await,
+            Some(Observation::Run(seen)) => {
+                if !is_final(&seen.state) {
+                    self.track(submitted);
+                }
+                self.report_then(&Situation::Observed(seen), Next::Await).await
+            }
+        }
+    }
+
+    /// Cancels the run when its turn has come.
+    pub async fn cancel(&self, submitted: &Submitted) -> Result {
+        let client = self.context.pool.client(&self.scope());
+        let grant = match client.limiter().request(TurnKind::Cancel, &self.key(), 0) {
+            Turn::Granted(grant) => grant,
+            Turn::Queued { .. } => return Ok(Progress::End(Next::After(timing::QUEUE_CHECK))),
+        };
+        self.cancel_with(grant, submitted).await
+    }
+
+    async fn cancel_with(&self, grant: Grant, submitted: &Submitted) -> Result {
+        let client = self.context.pool.client(&self.scope());
+        let asked = client.cancel_job_run(grant, &submitted.virtual_cluster_id, &submitted.id).await;
+        let class = asked.as_ref().err().map(|error| error.class);
+        match (asked, class) {
+            (Ok(()), _) => {
+                self.context.job_runs.update(self.uid, |memory| memory.cancel_asked = true);
+                self.track(submitted);
+                self.report_then(&Situation::CancelAsked, Next::Await).await
+            }
+            // It has ended, or is being cancelled: the poller tells which.
+            (Err(_), Some(Class::NotCancellable)) => {
+                self.context.job_runs.update(self.uid, |memory| memory.cancel_asked = true);
+                self.track(submitted);
+                Ok(Progress::End(Next::Await))
+            }
+            (Err(_), Some(Class::NotFound)) => self.release().await,
+            (Err(_), Some(Class::Throttled)) => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
+            (Err(error), _) => {
+                let message = format!("the job run can't be cancelled: {error}");
+                self.report_then(&Situation::Trouble(&message), Next::Backoff).await
+            }
+        }
+    }
+
+    /// Waits for the end of a run that is being cancelled.
+    pub async fn await_end(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
+        self.track(submitted);
+        match observation {
+            Some(Observation::Run(seen)) => self.report_then(&Situation::Observed(seen), Next::Await).await,
+            Some(Observation::Gone) | None => Ok(Progress::End(Next::Await)),
+        }
+    }
+
+    /// Looks for a run that an earlier process may have started without saving its id.
+    pub async fn find(&self, virtual_cluster_id: &str, token: &str) -> Result {
+        let scope = self.scope();
+        let client = self.context.pool.client(&scope);
+        let created_after =
+            self.run.creation_timestamp().and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok());
+        let filter = JobRunFilter {
+            virtual_cluster_id: virtual_cluster_id.to_owned(),
+            states: Vec::new(),
+            created_after,
+        };
+        let mut found = None;
+        let listed = client
+            .list_job_runs(&filter, u32::MAX, |run: model::JobRun| {
+                if run.client_token.as_deref() == Some(token) {
+                    found = Some(run);
+                }
+            })
+            .await;
+        match (listed, found) {
+            (_, Some(run)) if is_final(&run.state) => self.release().await,
+            (_, Some(run)) => {
+                let submission = Submission {
+                    place: self.place(&scope, virtual_cluster_id, &run.id, run.arn),
+                    id: run.id,
+                    virtual_cluster_id: virtual_cluster_id.to_owned(),
+                    overrides: None,
+                };
+                self.submitted(submission).await
+            }
+            (Ok(_), None) => self.release().await,
+            (Err(error), None) if error.class == Class::NotFound => self.release().await,
+            (Err(error), None) if error.class == Class::Throttled => {
+                Ok(Progress::End(Next::After(timing::AFTER_THROTTLE)))
+            }
+            (Err(error), None) => {
+                let message = format!("whether a job run was started can't be told: {error}");
+                self.report_then(&Situation::Trouble(&message), Next::Backoff).await
+            }
+        }
+    }
+
+    /// Takes the finalizer off.
+    pub async fn release(&self) -> Result {
+        self.context.poller.untrack(self.uid);
+        self.context.pool.client(&self.scope()).limiter().forget(self.uid);
+        if self.context.retain(&**self.run) {
+            let note = "the job run is left as it is, because the deletion policy is retain";
+            self.context.events.publish(&self.run.object_ref(&()), EventType::Normal, reason::RETAINED, note);
+        }
+        match write::remove_finalizer(&self.context.client, &**self.run).await? {
+            Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
+            Written::Conflict(newer) => {
+                self.context.job_runs.wrote(&newer);
+                Ok(Progress::Again(newer))
+            }
+        }
+    }
+
+    async fn report(&self, situation: &Situation<'_>) -> std::result::Result<Reported, PassError> {
+        report(self.run, situation, self.target.virtual_cluster.by_reference(), self.context).await
+    }
+
+    async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
+        Ok(match self.report(situation).await? {
+            Reported::Said(_) => Progress::End(next),
+            Reported::Conflict(newer) => Progress::Again(newer),
+            Reported::Gone => self.rest(),
+        })
+    }
+
+    /// What the service accepted and the status doesn't say yet.
+    fn unsaved(&self) -> Option<Submission> {
+        let saved = self.run.status.as_ref().is_some_and(|status| status.id.is_some());
+        self.memory.submission.as_deref().filter(|_| !saved).cloned()
+    }
+
+    fn track(&self, submitted: &Submitted) {
+        let status = self.run.status.as_ref();
+        let tracked = Tracked {
+            run_id: submitted.id.clone(),
+            key: self.key(),
+            state: status.and_then(|status| status.state.clone()),
+            created_at: status
+                .and_then(|status| status.created_at)
+                .or_else(|| self.run.creation_timestamp().map(|at| at.0)),
+        };
+        self.context.poller.track(&self.scope(), &submitted.virtual_cluster_id, tracked);
+    }
+
+    fn key(&self) -> RunKey {
+        RunKey::new(self.uid, &self.run.namespace().unwrap_or_default(), &self.run.name_any())
+    }
+
+    fn scope(&self) -> Scope {
+        let place = self.run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+        self.context.scope(&**self.run, place.map(|place| place.region.as_str()))
+    }
+
+    fn place(&self, scope: &Scope, cluster: &str, id: &str, arn: Option<String>) -> AckResourceMetadata {
+        let partition = &self.context.partition;
+        let arn = arn.unwrap_or_else(|| {
+            let Scope { account, region } = scope;
+            format!(
+                "arn:{partition}:emr-containers:{region}:{account}:/virtualclusters/{cluster}/jobruns/{id}"
+            )
+        });
+        AckResourceMetadata {
+            arn: Some(arn),
+            owner_account_id: scope.account.clone(),
+            partition: Some(partition.clone()),
+            region: scope.region.clone(),
+        }
+    }
+}

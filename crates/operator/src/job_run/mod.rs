@@ -1,0 +1,130 @@
+//! The kind JobRun: observe, plan, act, report.
+//!
+//! This file drives a pass from step to step; [`plan`] decides, [`act`] makes the one call, [`report`] writes what came
+//! of it. Invariant: every step ends in a write, a call, or the end of the pass.
+
+pub mod act;
+pub mod overrides;
+pub mod plan;
+pub mod report;
+pub mod request;
+pub mod status;
+pub mod target;
+
+use std::sync::Arc;
+
+use emrcontainers_api::JOB_RUN_FINALIZER;
+use emrcontainers_api::job_run::{JobRun, JobRunSpec, is_final};
+use kube::ResourceExt;
+use kube::api::ObjectMeta;
+
+use crate::context::Context;
+use crate::memory::Memories;
+use crate::pass::{Next, PassError, Reconciled};
+use crate::tags;
+use crate::watch::{Watched, prune_metadata};
+use crate::write::Kind;
+use plan::{Step, View};
+use target::{ClusterTarget, Target};
+
+/// Steps in one pass; the longest way (finalizer, conflict, start, report) has fewer.
+const MAX_STEPS: usize = 8;
+
+/// How a step went.
+pub enum Progress {
+    /// The pass ends here.
+    End(Next),
+    /// The object has changed under or by us: plan anew.
+    Again(Arc<JobRun>),
+}
+
+impl Kind for JobRun {
+    const FINALIZER: &'static str = JOB_RUN_FINALIZER;
+
+    fn status_only(&self, metadata: ObjectMeta) -> Self {
+        Self { metadata, spec: JobRunSpec::default(), status: self.status.clone() }
+    }
+}
+
+impl Watched for JobRun {
+    const KIND: crate::metrics::Kind = crate::metrics::Kind::JobRun;
+
+    fn prune(&mut self) {
+        prune_metadata(&mut self.metadata);
+        let ended =
+            self.status.as_ref().is_some_and(|s| s.id.is_some() && s.state.as_deref().is_some_and(is_final));
+        if ended {
+            // A finished run is only ever deleted: what it was submitted with is of no more use to us.
+            self.spec.configuration_overrides = None;
+            self.spec.overrides = None;
+            self.spec.job_driver = None;
+            self.spec.tags = None;
+        }
+    }
+
+    fn settled(&self) -> bool {
+        plan::settled(self)
+    }
+}
+
+impl Reconciled for JobRun {
+    fn memories(context: &Context) -> &Memories<Self> {
+        &context.job_runs
+    }
+
+    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Next, PassError> {
+        let mut run = object;
+        for _ in 0..MAX_STEPS {
+            match step(&run, context).await? {
+                Progress::End(next) => return Ok(next),
+                Progress::Again(newer) => run = newer,
+            }
+        }
+        Err(PassError::Contended)
+    }
+}
+
+/// Observes, plans and acts, once.
+async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress, PassError> {
+    let uid = run.uid().unwrap_or_default();
+    let target = resolve(run, context);
+    let memory = context.job_runs.get(&uid);
+    let observation = context.poller.observed(&uid);
+    let view = View {
+        run,
+        memory: &memory,
+        observation: observation.as_ref(),
+        target: &target,
+        retain: context.retain(&**run),
+    };
+    let pass = act::Pass { run, uid: &uid, target: &target, memory: &memory, context };
+    match plan::plan(&view) {
+        Step::Rest => Ok(pass.rest()),
+        Step::Acknowledge => pass.acknowledge().await,
+        Step::Refuse(why) => pass.refuse(&why).await,
+        Step::AwaitReference => pass.await_reference().await,
+        Step::AddFinalizer => pass.add_finalizer().await,
+        Step::Start(request) => pass.start(*request).await,
+        Step::Observe(submitted) => pass.observe(&submitted, observation.as_ref()).await,
+        Step::Cancel(submitted) => pass.cancel(&submitted).await,
+        Step::AwaitEnd(submitted) => pass.await_end(&submitted, observation.as_ref()).await,
+        Step::Find { virtual_cluster_id, token } => pass.find(&virtual_cluster_id, &token).await,
+        Step::Release => pass.release().await,
+    }
+}
+
+/// Resolves what the run refers to, and registers a run that has to wait.
+fn resolve(run: &JobRun, context: &Context) -> Target {
+    let find = |namespace: &str, name: &str| context.cluster_scopes.get(namespace, name);
+    let mut virtual_cluster = target::virtual_cluster(run, find);
+    if let ClusterTarget::Waiting { .. } = virtual_cluster {
+        let namespace = run.namespace().unwrap_or_default();
+        let reference = run.spec.virtual_cluster_ref.as_ref();
+        if let Some(cluster) = reference.and_then(|reference| reference.target(&namespace)) {
+            context.waiters.add(cluster, (&namespace, &run.name_any()));
+            // The cluster may have become ready before the run was registered.
+            virtual_cluster = target::virtual_cluster(run, find);
+        }
+    }
+    Target { virtual_cluster, default_tags: tags::expand(&context.settings.resource_tags, run) }
+}

@@ -1,0 +1,172 @@
+//! Decides the next step for a JobRun. Pure: no I/O, no clock.
+//!
+//! Invariants: a run that may have been submitted is never submitted with another token; a final state is never left;
+//! the finalizer goes on before the run is submitted and comes off only when no live job can belong to the object.
+
+use emrcontainers_api::job_run::{self, JobRun};
+use emrcontainers_api::{JOB_RUN_FINALIZER, annotations};
+use kube::ResourceExt;
+
+use super::request;
+use super::target::Target;
+use crate::emr::model::StartJobRun;
+use crate::emr::poll::Observation;
+use crate::memory::Memory;
+
+/// Everything that the decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The object, as fresh as we know it.
+    pub run: &'a JobRun,
+    /// What this process did for the object and may not have read back yet.
+    pub memory: &'a Memory<JobRun>,
+    /// What the service said of the run last.
+    pub observation: Option<&'a Observation>,
+    /// The virtual cluster, the role and the tags that the run resolves to.
+    pub target: &'a Target,
+    /// Whether the run outlives the object.
+    pub retain: bool,
+}
+
+/// The one thing to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing is to be done until the object changes.
+    Rest,
+    /// The status answers an older generation; nothing else is to be done.
+    Acknowledge,
+    /// The run can't be submitted as it is described.
+    Refuse(String),
+    /// A reference isn't ready.
+    AwaitReference,
+    /// The run may be submitted once the finalizer is there.
+    AddFinalizer,
+    /// Submit the run.
+    Start(Box<StartJobRun>),
+    /// Watch the run, and report what the service says of it.
+    Observe(Submitted),
+    /// The object goes and the run lives: cancel it.
+    Cancel(Submitted),
+    /// The object goes and a cancel was asked for: wait for the end.
+    AwaitEnd(Submitted),
+    /// The object goes, and an earlier process may have submitted the run without saving its id.
+    Find {
+        /// The virtual cluster that the run would be in.
+        virtual_cluster_id: String,
+        /// The token that the run would carry.
+        token: String,
+    },
+    /// No live run can belong to the object: let it go.
+    Release,
+}
+
+/// A run that the service has accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Id of the run.
+    pub id: String,
+    /// The virtual cluster it is in.
+    pub virtual_cluster_id: String,
+}
+
+/// The next step.
+pub fn plan(view: &View<'_>) -> Step {
+    let run = view.run;
+    if run.metadata.deletion_timestamp.is_some() {
+        return plan_deletion(view);
+    }
+    if settled(run) {
+        return Step::Rest;
+    }
+    if let Some(submitted) = submitted(view) {
+        return if has_final_state(run) { Step::Acknowledge } else { Step::Observe(submitted) };
+    }
+    let request = match request::build(run, view.target) {
+        Ok(request) => request,
+        Err(request::Unfit::Invalid(why)) => return Step::Refuse(why),
+        Err(request::Unfit::Waiting) => return Step::AwaitReference,
+    };
+    if has_finalizer(run) { Step::Start(Box::new(request)) } else { Step::AddFinalizer }
+}
+
+fn plan_deletion(view: &View<'_>) -> Step {
+    let run = view.run;
+    if !has_finalizer(run) {
+        return Step::Rest;
+    }
+    if view.retain || has_final_state(run) {
+        return Step::Release;
+    }
+    let Some(submitted) = submitted(view) else {
+        // With our finalizer and without an id: this process knows that it never submitted the run, or it has to look.
+        if view.memory.never_started {
+            return Step::Release;
+        }
+        return match view.target.virtual_cluster.id() {
+            Some(id) => Step::Find { virtual_cluster_id: id.to_owned(), token: request::token(run) },
+            None => Step::Release,
+        };
+    };
+    match view.observation {
+        Some(Observation::Gone) => Step::Release,
+        Some(Observation::Run(seen)) if job_run::is_final(&seen.state) => Step::Release,
+        observation => {
+            let cancelling = view.memory.cancel_asked
+                || current_state(run) == Some(job_run::CANCEL_PENDING)
+                || matches!(observation, Some(Observation::Run(s)) if s.state == job_run::CANCEL_PENDING);
+            if cancelling { Step::AwaitEnd(submitted) } else { Step::Cancel(submitted) }
+        }
+    }
+}
+
+/// Whether nothing will ever have to be done for the object as it is now: such an object never enters the queue.
+pub fn settled(run: &JobRun) -> bool {
+    let Some(status) = &run.status else { return false };
+    run.metadata.deletion_timestamp.is_none()
+        && has_final_state(run)
+        && status.observed_generation.is_none_or(|seen| Some(seen) == run.metadata.generation)
+        && (status.id.is_some() || status.last_handled_retry.as_deref() == retry(run))
+}
+
+/// Whether a live job may belong to the object, as far as the object tells.
+pub fn may_be_live(run: &JobRun) -> bool {
+    has_finalizer(run) && !has_final_state(run)
+}
+
+/// The value of the retry annotation.
+pub fn retry(run: &JobRun) -> Option<&str> {
+    run.annotations().get(annotations::RETRY).map(String::as_str)
+}
+
+fn has_finalizer(run: &JobRun) -> bool {
+    run.finalizers().iter().any(|name| name == JOB_RUN_FINALIZER)
+}
+
+fn current_state(run: &JobRun) -> Option<&str> {
+    run.status.as_ref()?.state.as_deref()
+}
+
+fn has_final_state(run: &JobRun) -> bool {
+    current_state(run).is_some_and(job_run::is_final)
+}
+
+/// The run that the service has accepted: from the status, or from memory where the status isn't written yet.
+pub fn submitted(view: &View<'_>) -> Option<Submitted> {
+    if let Some(id) = view.run.status.as_ref().and_then(|status| status.id.clone()) {
+        let virtual_cluster_id = virtual_cluster_of(view.run).or_else(|| view.target.virtual_cluster.id())?;
+        return Some(Submitted { id, virtual_cluster_id: virtual_cluster_id.to_owned() });
+    }
+    let submission = view.memory.submission.as_deref()?;
+    Some(Submitted { id: submission.id.clone(), virtual_cluster_id: submission.virtual_cluster_id.clone() })
+}
+
+/// The virtual cluster that a submitted run is in. Upstream saves none, but the run's ARN names it.
+pub fn virtual_cluster_of(run: &JobRun) -> Option<&str> {
+    let status = run.status.as_ref()?;
+    let from_arn = || {
+        let arn = status.ack_resource_metadata.as_ref()?.arn.as_deref()?;
+        let (_, rest) = arn.split_once("/virtualclusters/")?;
+        rest.split('/').next().filter(|id| !id.is_empty())
+    };
+    status.virtual_cluster_id.as_deref().or_else(from_arn).or(run.spec.virtual_cluster_id.as_deref())
+}

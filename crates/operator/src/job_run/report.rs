@@ -1,0 +1,123 @@
+//! Writes what came of a step: the status if it differs, and an event if the state has moved.
+//!
+//! Must not decide anything. Invariant: at most one status write a step, none for an equal status.
+
+use std::sync::Arc;
+
+use emrcontainers_api::condition;
+use emrcontainers_api::job_run::{self, JobRun, JobRunStatus};
+use kube::{Resource, ResourceExt};
+
+use super::status::{self, Manner, Situation};
+use crate::context::Context;
+use crate::event::{EventType, reason};
+use crate::metrics::Kind;
+use crate::pass::PassError;
+use crate::write::{self, Written};
+
+/// What became of a report.
+pub enum Reported {
+    /// The status says so now, or did already.
+    Said(Arc<JobRun>),
+    /// Somebody wrote in between: plan anew on this object.
+    Conflict(Arc<JobRun>),
+    /// The object is gone.
+    Gone,
+}
+
+/// Reports a situation.
+pub async fn report(
+    run: &Arc<JobRun>,
+    situation: &Situation<'_>,
+    by_reference: bool,
+    context: &Context,
+) -> Result<Reported, PassError> {
+    let manner = Manner { ready: context.settings.job_ready_policy, by_reference, now: context.now() };
+    let next = status::next(run, situation, manner);
+    if run.status.as_ref() == Some(&next) {
+        return Ok(Reported::Said(Arc::clone(run)));
+    }
+    let mut changed = JobRun::clone(run);
+    changed.status = Some(next);
+    match write::status(&context.client, &changed).await? {
+        Written::Done(written) => {
+            context.metrics.status_written(Kind::JobRun);
+            context.job_runs.wrote(&written);
+            tell(run, written.status.as_ref(), situation, context);
+            Ok(Reported::Said(written))
+        }
+        Written::Conflict(newer) => {
+            context.job_runs.wrote(&newer);
+            Ok(Reported::Conflict(newer))
+        }
+        Written::Gone => Ok(Reported::Gone),
+    }
+}
+
+/// Publishes the event that belongs to a status change.
+fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, context: &Context) {
+    let Some(after) = after else { return };
+    let before = run.status.as_ref().and_then(|status| status.state.as_deref());
+    let ready = condition::find(&after.conditions, condition::READY);
+    let message = || ready.and_then(|ready| ready.message.clone()).unwrap_or_default();
+    let (type_, reason, note) = match situation {
+        Situation::Reference { why, .. } => {
+            (EventType::Normal, reason::WAITING_FOR_REFERENCE, (*why).to_owned())
+        }
+        Situation::Waiting { reason, message } => (EventType::Normal, *reason, (*message).to_owned()),
+        Situation::Trouble(message) if message.starts_with("AccessDenied") => {
+            (EventType::Warning, reason::ACCESS_DENIED, (*message).to_owned())
+        }
+        Situation::Trouble(message) => (EventType::Warning, reason::RETRYING, (*message).to_owned()),
+        Situation::Refused(why) => (EventType::Warning, reason::REFUSED, (*why).to_owned()),
+        Situation::Lost => (EventType::Warning, reason::NOT_FOUND, message()),
+        Situation::Submitted(submission) => {
+            let note = format!(
+                "job run {} was submitted to virtual cluster {}",
+                submission.id, submission.virtual_cluster_id
+            );
+            (EventType::Normal, reason::SUBMITTED, note)
+        }
+        Situation::CancelAsked => (
+            EventType::Normal,
+            reason::CANCEL_REQUESTED,
+            "the object is being deleted: its job run is cancelled".to_owned(),
+        ),
+        Situation::Acknowledged => return,
+        Situation::Observed(_) => {
+            let state = after.state.as_deref().unwrap_or_default();
+            if before == Some(state) {
+                return;
+            }
+            let (type_, reason) = of_state(state);
+            (type_, reason, message())
+        }
+    };
+    context.events.publish(&run.object_ref(&()), type_, reason, &note);
+    if let Situation::Observed(seen) = situation
+        && job_run::is_final(&seen.state)
+        && let Some(finished_at) = seen.finished_at
+    {
+        let lag = context.now().duration_since(finished_at);
+        context.metrics.state_lag(lag.unsigned_abs());
+        tracing::info!(state = seen.state, id = after.id.as_deref().unwrap_or_default(), "job run ended");
+    }
+    if matches!(situation, Situation::Submitted(_)) {
+        let created = run.creation_timestamp().map(|time| context.now().duration_since(time.0));
+        context.metrics.submitted(created.map(|age| age.unsigned_abs()).unwrap_or_default());
+        tracing::info!(id = after.id.as_deref().unwrap_or_default(), "job run submitted");
+    }
+}
+
+fn of_state(state: &str) -> (EventType, &'static str) {
+    match state {
+        job_run::PENDING => (EventType::Normal, reason::PENDING),
+        job_run::SUBMITTED => (EventType::Normal, reason::SUBMITTED_TO_CLUSTER),
+        job_run::RUNNING => (EventType::Normal, reason::RUNNING),
+        job_run::COMPLETED => (EventType::Normal, reason::COMPLETED),
+        job_run::CANCEL_PENDING => (EventType::Normal, reason::CANCEL_PENDING),
+        job_run::CANCELLED => (EventType::Warning, reason::CANCELLED),
+        job_run::FAILED => (EventType::Warning, reason::FAILED),
+        _ => (EventType::Normal, reason::STATE_CHANGED),
+    }
+}

@@ -1,0 +1,268 @@
+//! Builds the next status of a JobRun from what happened. Pure: the time is an argument.
+//!
+//! Invariants: an equal input gives an equal status, so that a pass that changes nothing writes nothing; a final state
+//! is never left; no AWS request id gets in.
+
+use emrcontainers_api::condition::{
+    self, ConditionStatus, READY, RECONCILING, RECOVERABLE, REFERENCES_RESOLVED, RESOURCE_SYNCED, STALLED,
+    TERMINAL, Wanted,
+};
+use emrcontainers_api::job_run::{
+    CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobRun, JobRunLogs, JobRunStatus, PENDING, RUNNING,
+    SUBMITTED, is_final,
+};
+use emrcontainers_api::overrides::ConfigurationOverrides;
+use emrcontainers_api::status::AckResourceMetadata;
+use jiff::Timestamp;
+
+use super::plan;
+use crate::emr::poll::Observed;
+use crate::settings::JobReadyPolicy;
+
+/// The failure reason of a run that was never submitted because the service or its own spec forbids it.
+pub const VALIDATION_ERROR: &str = "VALIDATION_ERROR";
+/// The failure reason of a run that the service no longer knows.
+pub const INTERNAL_ERROR: &str = "INTERNAL_ERROR";
+/// Reason of `ACK.Terminal` on a run that ended without success.
+pub const JOB_RUN_FAILED: &str = "JobRunFailed";
+/// Reason while a reference isn't ready.
+pub const REFERENCE_NOT_READY: &str = "ReferenceNotReady";
+
+/// What happened to the run.
+#[derive(Clone, Debug)]
+pub enum Situation<'a> {
+    /// A reference isn't ready.
+    Reference {
+        /// `False` where only a change of the reference or its target helps.
+        status: ConditionStatus,
+        /// What is missing.
+        why: &'a str,
+    },
+    /// The run waits for something other than a reference.
+    Waiting {
+        /// Cause in a word, also that of the event.
+        reason: &'static str,
+        /// What it waits for.
+        message: &'a str,
+    },
+    /// A call failed and is tried again.
+    Trouble(&'a str),
+    /// The run can't be submitted as it is described.
+    Refused(&'a str),
+    /// The service has accepted the run.
+    Submitted(&'a Submission),
+    /// The service said something of the run.
+    Observed(&'a Observed),
+    /// The service was asked to cancel the run.
+    CancelAsked,
+    /// The service no longer knows the run.
+    Lost,
+    /// The spec has a new generation, and nothing follows from it.
+    Acknowledged,
+}
+
+/// A run as the service accepted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// Id of the run.
+    pub id: String,
+    /// The virtual cluster it is in.
+    pub virtual_cluster_id: String,
+    /// Where it is.
+    pub place: AckResourceMetadata,
+    /// What was sent as overrides.
+    pub overrides: Option<ConfigurationOverrides>,
+}
+
+/// How statuses are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// What `Ready` follows.
+    pub ready: JobReadyPolicy,
+    /// Whether the run has references (they get a condition of their own).
+    pub by_reference: bool,
+    /// The time of this pass.
+    pub now: Timestamp,
+}
+
+/// The next status.
+pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunStatus {
+    let before = run.status.clone().unwrap_or_default();
+    let mut status = before.clone();
+    status.observed_generation = run.metadata.generation;
+    apply(run, &mut status, situation);
+    let wanted =
+        match situation {
+            Situation::Reference { status, why } => not_ready(Wanted::default(), REFERENCE_NOT_READY, why)
+                .with(REFERENCES_RESOLVED, *status, why, condition::REFERENCE_MESSAGE),
+            Situation::Waiting { reason, message } => {
+                not_ready(references(manner), reason, message).no(RESOURCE_SYNCED, reason, message)
+            }
+            Situation::Trouble(message) => not_ready(references(manner), RECOVERABLE, message)
+                .yes(RECOVERABLE, "", message)
+                .with(RESOURCE_SYNCED, ConditionStatus::Unknown, message, condition::UNKNOWN_SYNCED_MESSAGE),
+            Situation::Refused(message) => references_if_sound(manner, message)
+                .yes(TERMINAL, "", message)
+                .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
+                .no(READY, TERMINAL, message)
+                .yes(STALLED, "Refused", message),
+            Situation::Acknowledged if status.id.is_none() => return status,
+            _ => submitted(references(manner), &status, manner.ready),
+        };
+    status.conditions = wanted.apply(&before.conditions, manner.now);
+    status
+}
+
+/// Everything but the conditions.
+fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
+    let fail = |status: &mut JobRunStatus, reason: &str, details: &str| {
+        status.state = Some(FAILED.to_owned());
+        status.failure_reason = Some(reason.to_owned());
+        status.state_details = Some(details.to_owned());
+    };
+    match situation {
+        Situation::Refused(why) => {
+            fail(status, VALIDATION_ERROR, why);
+            status.last_handled_retry = plan::retry(run).map(str::to_owned);
+            status.refusals = Some(status.refusals.unwrap_or_default().saturating_add(1));
+        }
+        Situation::Reference { .. } | Situation::Waiting { .. } | Situation::Trouble(_)
+            if status.id.is_none() =>
+        {
+            // A run that was refused and is tried again isn't failed any more.
+            status.state = None;
+            status.failure_reason = None;
+            status.state_details = None;
+        }
+        Situation::Submitted(submission) => {
+            status.id = Some(submission.id.clone());
+            status.virtual_cluster_id = Some(submission.virtual_cluster_id.clone());
+            status.ack_resource_metadata = Some(submission.place.clone());
+            status.logs = logs(submission);
+            status.state = Some(PENDING.to_owned());
+            status.failure_reason = None;
+            status.state_details = None;
+        }
+        Situation::Observed(seen) => observe(status, seen),
+        Situation::CancelAsked if !has_ended(status) => status.state = Some(CANCEL_PENDING.to_owned()),
+        Situation::Lost if !has_ended(status) => fail(
+            status,
+            INTERNAL_ERROR,
+            "Amazon EMR no longer knows this run: how it ended can't be told. Apply the job under another name to run it again.",
+        ),
+        Situation::Reference { .. }
+        | Situation::Waiting { .. }
+        | Situation::Trouble(_)
+        | Situation::CancelAsked
+        | Situation::Lost
+        | Situation::Acknowledged => {}
+    }
+}
+
+fn has_ended(status: &JobRunStatus) -> bool {
+    status.state.as_deref().is_some_and(is_final)
+}
+
+fn observe(status: &mut JobRunStatus, seen: &Observed) {
+    if has_ended(status) && !is_final(&seen.state) {
+        return;
+    }
+    status.state = Some(seen.state.clone());
+    status.state_details.clone_from(&seen.state_details);
+    status.failure_reason.clone_from(&seen.failure_reason);
+    status.created_at = seen.created_at.or(status.created_at);
+    status.finished_at = seen.finished_at.or(status.finished_at);
+    status.attempts = seen.attempts.or(status.attempts);
+}
+
+/// Where the logs of a run are, from what was configured; no call is needed to tell.
+fn logs(submission: &Submission) -> Option<JobRunLogs> {
+    let monitoring = submission.overrides.as_ref()?.monitoring_configuration.as_ref()?;
+    let place = format!("{}/jobs/{}", submission.virtual_cluster_id, submission.id);
+    let cloud_watch = monitoring.cloud_watch_monitoring_configuration.as_ref();
+    let logs = JobRunLogs {
+        cloud_watch_log_group: cloud_watch.map(|c| c.log_group_name.clone()),
+        cloud_watch_log_stream_prefix: cloud_watch.map(|c| match &c.log_stream_name_prefix {
+            Some(prefix) => format!("{prefix}/{place}"),
+            None => place.clone(),
+        }),
+        s3_uri: monitoring
+            .s3_monitoring_configuration
+            .as_ref()
+            .map(|s3| format!("{}/{place}/", s3.log_uri.trim_end_matches('/'))),
+    };
+    (logs != JobRunLogs::default()).then_some(logs)
+}
+
+fn references(manner: Manner) -> Wanted {
+    if manner.by_reference { Wanted::default().yes(REFERENCES_RESOLVED, "", "") } else { Wanted::default() }
+}
+
+/// A run that is refused for its reference hasn't resolved it.
+fn references_if_sound(manner: Manner, why: &str) -> Wanted {
+    if why.starts_with("spec.virtualClusterRef") {
+        return Wanted::default().with(
+            REFERENCES_RESOLVED,
+            ConditionStatus::False,
+            why,
+            condition::REFERENCE_MESSAGE,
+        );
+    }
+    references(manner)
+}
+
+fn not_ready(wanted: Wanted, reason: &str, message: &str) -> Wanted {
+    wanted.no(READY, reason, message).yes(RECONCILING, reason, message)
+}
+
+/// The conditions of a run that the service has accepted.
+fn submitted(wanted: Wanted, status: &JobRunStatus, ready: JobReadyPolicy) -> Wanted {
+    let wanted = wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE);
+    if ready == JobReadyPolicy::Synced {
+        return wanted.yes(READY, "", condition::SYNCED_MESSAGE);
+    }
+    let state = status.state.as_deref().unwrap_or(PENDING);
+    let message = message(state, status);
+    match state {
+        COMPLETED => wanted.yes(READY, state, &message),
+        FAILED | CANCELLED => wanted
+            .yes(TERMINAL, JOB_RUN_FAILED, &message)
+            .no(READY, state, &message)
+            .yes(STALLED, state, &message),
+        _ => not_ready(wanted, state, &message),
+    }
+}
+
+/// A sentence for whoever reads `kubectl describe`.
+fn message(state: &str, status: &JobRunStatus) -> String {
+    let details = status.state_details.as_deref().unwrap_or_default();
+    let sentence = match state {
+        PENDING => "the run is accepted and is about to be handed to the cluster",
+        SUBMITTED => "the run is handed to the cluster and waits for room",
+        RUNNING => "the Spark driver is running",
+        CANCEL_PENDING => "the run is being cancelled",
+        COMPLETED => "the run completed successfully",
+        CANCELLED => "the run was cancelled",
+        FAILED => "the run failed",
+        other => other,
+    };
+    let mut message = match (status.failure_reason.as_deref(), details) {
+        (None, "") => sentence.to_owned(),
+        (None, details) => details.to_owned(),
+        (Some(reason), "") => format!("{sentence}: {reason}"),
+        (Some(reason), details) => format!("{reason}: {details}"),
+    };
+    if state == FAILED
+        && let Some(logs) = &status.logs
+    {
+        if let Some(uri) = &logs.s3_uri {
+            message.push_str(" Logs: ");
+            message.push_str(uri);
+        } else if let (Some(group), Some(prefix)) =
+            (&logs.cloud_watch_log_group, &logs.cloud_watch_log_stream_prefix)
+        {
+            message.push_str(&format!(" Logs: CloudWatch log group {group}, streams {prefix}"));
+        }
+    }
+    message
+}

@@ -1,0 +1,140 @@
+//! What this process knows of an object and the API server's watch may not have told it yet.
+//!
+//! Must not be needed for correctness across processes: everything here can be lost in a crash, and the next process
+//! comes to the same end. It saves calls (a pass that runs on a stale object would repeat StartJobRun, and be given
+//! the same id). Entries go when the object leaves the store.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use kube::Resource;
+
+use crate::job_run::status::Submission;
+
+/// What this process did for one object.
+#[derive(Debug)]
+pub struct Memory<K> {
+    /// The object as our last write returned it, until the watch has caught up.
+    pub fresh: Option<Arc<K>>,
+    /// The run that the service accepted, until the status says so.
+    pub submission: Option<Box<Submission>>,
+    /// Whether this process put the finalizer on and has not asked the service for anything since.
+    pub never_started: bool,
+    /// Whether this process asked the service to cancel the run or delete the cluster.
+    pub cancel_asked: bool,
+    /// When this process asked the service for it last.
+    pub asked_at: Option<Timestamp>,
+    /// Passes that failed in a row.
+    pub failures: u32,
+}
+
+impl<K> Clone for Memory<K> {
+    fn clone(&self) -> Self {
+        Self {
+            fresh: self.fresh.clone(),
+            submission: self.submission.clone(),
+            never_started: self.never_started,
+            cancel_asked: self.cancel_asked,
+            asked_at: self.asked_at,
+            failures: self.failures,
+        }
+    }
+}
+
+impl<K> Default for Memory<K> {
+    fn default() -> Self {
+        Self {
+            fresh: None,
+            submission: None,
+            never_started: false,
+            cancel_asked: false,
+            asked_at: None,
+            failures: 0,
+        }
+    }
+}
+
+/// The memory of all objects of a kind, by UID.
+#[derive(Debug)]
+pub struct Memories<K>(Mutex<HashMap<String, Memory<K>>>);
+
+impl<K> Default for Memories<K> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: Resource> Memories<K> {
+    fn with<T>(&self, uid: &str, change: impl FnOnce(&mut Memory<K>) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(all.entry(uid.to_owned()).or_default())
+    }
+
+    /// What is known of an object.
+    pub fn get(&self, uid: &str) -> Memory<K> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is known of an object.
+    pub fn update(&self, uid: &str, change: impl FnOnce(&mut Memory<K>)) {
+        self.with(uid, change);
+    }
+
+    /// The newer of the object that the watch gave and the one that our last write returned.
+    pub fn freshest(&self, seen: Arc<K>) -> Arc<K> {
+        let Some(uid) = seen.meta().uid.clone() else { return seen };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(memory) = all.get_mut(&uid) else { return seen };
+        match &memory.fresh {
+            Some(fresh) if version(&**fresh) > version(&*seen) => Arc::clone(fresh),
+            _ => {
+                memory.fresh = None;
+                seen
+            }
+        }
+    }
+
+    /// Remembers the object as a write returned it.
+    pub fn wrote(&self, object: &Arc<K>) {
+        if let Some(uid) = &object.meta().uid {
+            self.with(uid, |memory| memory.fresh = Some(Arc::clone(object)));
+        }
+    }
+
+    /// Counts a failed pass; says how many there were in a row.
+    pub fn failed(&self, uid: &str) -> u32 {
+        self.with(uid, |memory| {
+            memory.failures = memory.failures.saturating_add(1);
+            memory.failures
+        })
+    }
+
+    /// Forgets an object that left the store.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// Notes that a pass did what it wanted, and drops the entry once it says nothing beyond the defaults.
+    pub fn succeeded(&self, uid: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = all.get_mut(uid) {
+            memory.failures = 0;
+            let plain = !memory.never_started && !memory.cancel_asked && memory.asked_at.is_none();
+            if memory.fresh.is_none() && memory.submission.is_none() && plain {
+                all.remove(uid);
+            }
+        }
+    }
+
+    /// Forgets every object that isn't among these.
+    pub fn keep(&self, uids: &HashSet<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
+    }
+}
+
+/// The resource version as a number; the API guarantees that versions of one resource can be compared that way.
+fn version<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
+}

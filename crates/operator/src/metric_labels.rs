@@ -1,0 +1,123 @@
+//! The closed sets of label values of our metrics.
+
+use std::fmt::Write;
+
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
+
+/// An enum whose variants are label values, spelled as given.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// The value of the label.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+                encoder.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+label! {
+    /// The kinds that are watched; spelled as upstream's controller labels.
+    Kind {
+        /// A run.
+        JobRun = "jobrun",
+        /// A virtual cluster.
+        VirtualCluster = "virtualcluster",
+        /// An IAM role that another controller manages.
+        Role = "role",
+        /// A namespace, for its annotations.
+        Namespace = "namespace",
+    }
+}
+
+label! {
+    /// How a pass over one object ended.
+    Outcome {
+        /// As planned.
+        Ok = "ok",
+        /// With an error that is tried again.
+        Error = "error",
+        /// Cut off because it took too long.
+        Timeout = "timeout",
+        /// With a bug of ours.
+        Panic = "panic",
+    }
+}
+
+label! {
+    /// The states of a run, as the API spells them.
+    RunState {
+        /// AWS doesn't know the run yet.
+        Unsubmitted = "UNSUBMITTED",
+        /// Accepted.
+        Pending = "PENDING",
+        /// Handed to the cluster.
+        Submitted = "SUBMITTED",
+        /// At work.
+        Running = "RUNNING",
+        /// Being cancelled.
+        CancelPending = "CANCEL_PENDING",
+        /// Ended well.
+        Completed = "COMPLETED",
+        /// Ended badly, or was refused.
+        Failed = "FAILED",
+        /// Cancelled.
+        Cancelled = "CANCELLED",
+    }
+}
+
+impl RunState {
+    /// Every state.
+    pub const ALL: [Self; 8] = [
+        Self::Unsubmitted,
+        Self::Pending,
+        Self::Submitted,
+        Self::Running,
+        Self::CancelPending,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The state of a status. A state that AWS adds later counts as running: it is live.
+    pub fn of(state: Option<&str>) -> Self {
+        let Some(state) = state else { return Self::Unsubmitted };
+        Self::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or(Self::Running)
+    }
+}
+
+label! {
+    /// Which runs a look of the poller asks for.
+    Look {
+        /// The live ones.
+        Live = "live",
+        /// Those that ended since the oldest live one was created.
+        Ended = "ended",
+        /// All of them, to confirm.
+        Full = "full",
+    }
+}
+
+label! {
+    /// Why an event wasn't sent.
+    Dropped {
+        /// More events were waiting than fit.
+        QueueFull = "queue_full",
+        /// The API server refused it or didn't answer in time.
+        Failed = "failed",
+    }
+}

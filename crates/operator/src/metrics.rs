@@ -1,0 +1,361 @@
+//! What the operator counts, and its text for Prometheus.
+//!
+//! Label values are closed: kinds, states, operations of the API and HTTP codes, never names of objects, so that the
+//! number of series doesn't grow with the number of runs. Invariant: [`describe`] lists exactly what `/metrics` shows.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+pub use crate::metric_labels::{Dropped, Kind, Look, Outcome, RunState};
+use crate::process_metrics::ProcessMetrics;
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The service's name in upstream's metrics.
+const SERVICE: &str = "emrcontainers";
+
+/// A pass takes milliseconds when the API server answers, and is cut off after tens of seconds.
+const PASS_SECONDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+/// From a submission at once to one that waited behind a thousand others for the documented quota of one a second.
+const APPLY_TO_START_SECONDS: [f64; 12] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 300.0, 1200.0];
+/// From the next look of the poller to one that was held up by throttling.
+const STATE_LAG_SECONDS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 15.0, 60.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PassLabels {
+    kind: Kind,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: RunState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookLabels {
+    look: Look,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: Dropped,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    op: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    service: &'static str,
+    op_type: &'static str,
+    op_id: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestErrorLabels {
+    service: &'static str,
+    op_id: &'static str,
+    status_code: u16,
+}
+
+/// A metric, for the table of the documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// As Prometheus shows it.
+    pub name: String,
+    /// `counter`, `gauge`, `histogram` or `info`.
+    pub type_: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+/// Every metric that `/metrics` can show, in its order.
+pub fn describe() -> Vec<Described> {
+    Metrics::new().0.described.clone()
+}
+
+type OnScrape = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+/// The counters of this process; a clone counts in the same place.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    described: Vec<Described>,
+    on_scrape: Mutex<Vec<OnScrape>>,
+    passes: Family<PassLabels, Counter>,
+    pass_seconds: Family<KindLabels, Histogram, Buckets>,
+    job_runs: Family<StateLabels, Gauge>,
+    submissions: Counter,
+    apply_to_start: Histogram,
+    state_lag: Histogram,
+    status_writes: Family<KindLabels, Counter>,
+    events_published: Counter,
+    events_dropped: Family<CauseLabels, Counter>,
+    looks: Family<LookLabels, Counter>,
+    woken: Counter,
+    tracked: Gauge,
+    quota_waiting: Gauge,
+    requests: Family<RequestLabels, Counter>,
+    request_errors: Family<RequestErrorLabels, Counter>,
+    throttled: Family<OperationLabels, Counter>,
+    leader: Gauge,
+    watch_errors: Family<KindLabels, Counter>,
+    undecodable: Family<KindLabels, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// A new set, all at zero.
+    pub fn new() -> Self {
+        let mut new = Registration::default();
+        let pass_seconds = Family::new_with_constructor(Buckets(&PASS_SECONDS));
+        Self(Arc::new(Inner {
+            passes: new.counter("emrcontainers_reconcile_passes", "Passes over one object, by how they ended."),
+            pass_seconds: new.histogram("emrcontainers_reconcile_pass_seconds", "How long a pass took.", pass_seconds),
+            job_runs: new.gauge("emrcontainers_job_runs", "JobRuns that exist, by state."),
+            submissions: new.counter("emrcontainers_job_run_submissions", "Runs that AWS accepted."),
+            apply_to_start: new.histogram(
+                "emrcontainers_apply_to_start_seconds",
+                "From the creation of a JobRun to the answer of StartJobRun.",
+                Buckets(&APPLY_TO_START_SECONDS).new_metric(),
+            ),
+            state_lag: new.histogram(
+                "emrcontainers_state_lag_seconds",
+                "From the end of a run, as AWS dates it, to its status.",
+                Buckets(&STATE_LAG_SECONDS).new_metric(),
+            ),
+            status_writes: new.counter("emrcontainers_status_writes", "Statuses that were written."),
+            events_published: new.counter("emrcontainers_events_published", "Kubernetes Events that were sent."),
+            events_dropped: new.counter("emrcontainers_events_dropped", "Kubernetes Events that were not sent, by cause."),
+            looks: new.counter("emrcontainers_poller_looks", "Looks at the runs of a virtual cluster, by what they asked for."),
+            woken: new.counter("emrcontainers_poller_runs_woken", "Runs that a look found changed."),
+            tracked: new.gauge("emrcontainers_poller_tracked_runs", "Live runs that are observed."),
+            quota_waiting: new.gauge("emrcontainers_quota_waiting", "AWS calls that wait for the quota."),
+            requests: new.counter("ack_outbound_api_requests", "AWS calls; upstream's name and labels."),
+            request_errors: new.counter(
+                "ack_outbound_api_requests_error",
+                "AWS calls that failed, by HTTP status code, 0 without an answer; upstream's name and labels.",
+            ),
+            throttled: new.counter("emrcontainers_aws_throttled", "Replies by which AWS asked to slow down, by operation."),
+            leader: new.gauge("emrcontainers_leader", "1 while this replica holds the lease, or needs none."),
+            watch_errors: new.counter("emrcontainers_watch_errors", "Watches that broke off and were started again."),
+            undecodable: new.counter(
+                "emrcontainers_undecodable_objects",
+                "Objects that were passed over because they couldn't be decoded.",
+            ),
+            on_scrape: Mutex::default(),
+            described: new.finish(),
+            registry: new.registry,
+        }))
+    }
+
+    /// The text for Prometheus.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        for update in self.0.on_scrape.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            update(self);
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.0.registry)?;
+        Ok(text)
+    }
+
+    /// Has `update` called before each scrape, for gauges that would cost something to keep current in between. It must
+    /// not wait, nor call this method.
+    pub fn on_scrape(&self, update: impl Fn(&Self) + Send + Sync + 'static) {
+        self.0.on_scrape.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(update));
+    }
+
+    /// A pass over one object ended.
+    pub fn pass(&self, kind: Kind, outcome: Outcome, took: Duration) {
+        self.0.passes.get_or_create(&PassLabels { kind, outcome }).inc();
+        self.0.pass_seconds.get_or_create(&KindLabels { kind }).observe(took.as_secs_f64());
+    }
+
+    /// There are `count` JobRuns in `state`.
+    pub fn set_job_runs(&self, state: RunState, count: usize) {
+        self.0.job_runs.get_or_create(&StateLabels { state }).set(saturating(count));
+    }
+
+    /// AWS accepted a run, `after` its object was created.
+    pub fn submitted(&self, after: Duration) {
+        self.0.submissions.inc();
+        self.0.apply_to_start.observe(after.as_secs_f64());
+    }
+
+    /// The status tells that a run ended, `lag` after it did.
+    pub fn state_lag(&self, lag: Duration) {
+        self.0.state_lag.observe(lag.as_secs_f64());
+    }
+
+    /// A status was written.
+    pub fn status_written(&self, kind: Kind) {
+        self.0.status_writes.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// An event was sent.
+    pub fn event_published(&self) {
+        self.0.events_published.inc();
+    }
+
+    /// An event was not sent.
+    pub fn event_dropped(&self, cause: Dropped) {
+        self.0.events_dropped.get_or_create(&CauseLabels { cause }).inc();
+    }
+
+    /// The poller looked at a virtual cluster and found `woken` runs changed.
+    pub fn looked(&self, look: Look, woken: usize) {
+        self.0.looks.get_or_create(&LookLabels { look }).inc();
+        self.0.woken.inc_by(u64::try_from(woken).unwrap_or(u64::MAX));
+    }
+
+    /// The poller observes `count` live runs.
+    pub fn set_tracked_runs(&self, count: usize) {
+        self.0.tracked.set(saturating(count));
+    }
+
+    /// `count` AWS calls wait for the quota.
+    pub fn set_quota_waiting(&self, count: usize) {
+        self.0.quota_waiting.set(saturating(count));
+    }
+
+    /// An AWS call was made; `operation` is its name in the API.
+    pub fn aws_request(&self, operation: &'static str) {
+        let labels = RequestLabels { service: SERVICE, op_type: operation_type(operation), op_id: operation };
+        self.0.requests.get_or_create(&labels).inc();
+    }
+
+    /// An AWS call failed with an HTTP status code, or without an answer.
+    pub fn aws_request_failed(&self, operation: &'static str, status_code: Option<u16>) {
+        let status_code = status_code.unwrap_or_default();
+        let labels = RequestErrorLabels { service: SERVICE, op_id: operation, status_code };
+        self.0.request_errors.get_or_create(&labels).inc();
+    }
+
+    /// AWS asked to slow down.
+    pub fn aws_throttled(&self, operation: &'static str) {
+        self.0.throttled.get_or_create(&OperationLabels { op: operation }).inc();
+    }
+
+    /// This replica works, or doesn't any more.
+    pub fn set_leader(&self, leader: bool) {
+        self.0.leader.set(i64::from(leader));
+    }
+
+    /// A watch broke off.
+    pub fn watch_error(&self, kind: Kind) {
+        self.0.watch_errors.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// An object couldn't be decoded.
+    pub fn undecodable_object(&self, kind: Kind) {
+        self.0.undecodable.get_or_create(&KindLabels { kind }).inc();
+    }
+}
+
+fn saturating(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What upstream calls an operation of this sort.
+fn operation_type(operation: &str) -> &'static str {
+    const TYPES: [(&str, &str); 7] = [
+        ("Create", "CREATE"),
+        ("Start", "CREATE"),
+        ("Delete", "DELETE"),
+        ("Cancel", "DELETE"),
+        ("List", "READ_MANY"),
+        ("Describe", "READ_ONE"),
+        ("Get", "READ_ONE"),
+    ];
+    TYPES.iter().find(|(prefix, _)| operation.starts_with(prefix)).map_or("UPDATE", |(_, type_)| type_)
+}
+
+#[derive(Clone, Copy)]
+struct Buckets(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Buckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+/// Registers metrics and notes what was registered.
+#[derive(Default)]
+struct Registration {
+    registry: Registry,
+    described: Vec<Described>,
+}
+
+impl Registration {
+    fn counter<M: Metric + Clone + Default>(&mut self, name: &'static str, help: &'static str) -> M {
+        self.add(name, "_total", "counter", help, M::default())
+    }
+
+    fn gauge<M: Metric + Clone + Default>(&mut self, name: &'static str, help: &'static str) -> M {
+        self.add(name, "", "gauge", help, M::default())
+    }
+
+    fn histogram<M: Metric + Clone>(&mut self, name: &'static str, help: &'static str, metric: M) -> M {
+        self.add(name, "", "histogram", help, metric)
+    }
+
+    fn add<M: Metric + Clone>(
+        &mut self,
+        name: &'static str,
+        suffix: &str,
+        type_: &'static str,
+        help: &'static str,
+        metric: M,
+    ) -> M {
+        self.described.push(Described { name: format!("{name}{suffix}"), type_, help });
+        // The registry puts the full stop at the end of the help itself, and the suffix to the name.
+        self.registry.register(name, help.trim_end_matches('.'), metric.clone());
+        metric
+    }
+
+    fn finish(&mut self) -> Vec<Described> {
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        let help = "The version of this operator.";
+        self.described.push(Described { name: "emrcontainers_build_info".to_owned(), type_: "info", help });
+        self.registry.register("emrcontainers_build", help.trim_end_matches('.'), build);
+        self.described.extend(ProcessMetrics::describe());
+        self.registry.register_collector(Box::new(ProcessMetrics));
+        std::mem::take(&mut self.described)
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+//! One pass over one object: bounded in time, measured, and repeated with backoff when it fails.
+//!
+//! Knows nothing of what a kind does. Invariant: a pass that fails is repeated, later each time, and never at the same
+//! moment as all others.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube_runtime::controller::Action;
+use rand::RngExt;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::context::Context;
+use crate::memory::Memories;
+use crate::metrics::Outcome;
+use crate::timing;
+use crate::watch::Watched;
+
+/// When to look at the object again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// When something wakes it: the watch, the poller, the queue, a referenced object.
+    Await,
+    /// Then, at the latest.
+    After(Duration),
+    /// The pass came to nothing for a cause that it has told the user: later each time.
+    Backoff,
+}
+
+/// Why a pass broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The API server refused or could not be reached.
+    #[error("kubernetes: {0}")]
+    Kube(#[source] Box<kube::Error>),
+    /// The pass took too long.
+    #[error("the pass took longer than {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// Somebody else kept writing the object.
+    #[error("the object kept changing while it was written")]
+    Contended,
+}
+
+impl From<kube::Error> for PassError {
+    fn from(error: kube::Error) -> Self {
+        Self::Kube(Box::new(error))
+    }
+}
+
+/// A kind that passes are made over.
+pub trait Reconciled: Watched {
+    /// What this process remembers of the kind's objects.
+    fn memories(context: &Context) -> &Memories<Self>;
+
+    /// One pass.
+    fn reconcile(
+        object: Arc<Self>,
+        context: &Context,
+    ) -> impl Future<Output = Result<Next, PassError>> + Send;
+}
+
+/// Makes a pass and decides when the next one is.
+pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Result<Action, PassError> {
+    let uid = object.meta().uid.clone().unwrap_or_default();
+    let span = info_span!(
+        "pass",
+        kind = K::KIND.as_str(),
+        namespace = object.meta().namespace.as_deref().unwrap_or_default(),
+        name = object.meta().name.as_deref().unwrap_or_default(),
+    );
+    async {
+        let started = Instant::now();
+        let object = K::memories(&context).freshest(object);
+        let result = tokio::time::timeout(timing::PASS, K::reconcile(object, &context)).await;
+        let result = result.unwrap_or(Err(PassError::Timeout(timing::PASS)));
+        let (action, outcome) = conclude(result, K::memories(&context), &uid);
+        context.metrics.pass(K::KIND, outcome, started.elapsed());
+        context.progress.beat();
+        Ok(action)
+    }
+    .instrument(span)
+    .await
+}
+
+fn conclude<K: Reconciled>(
+    result: Result<Next, PassError>,
+    memories: &Memories<K>,
+    uid: &str,
+) -> (Action, Outcome) {
+    match result {
+        Ok(Next::Await) => {
+            memories.succeeded(uid);
+            (Action::await_change(), Outcome::Ok)
+        }
+        Ok(Next::After(delay)) => {
+            memories.succeeded(uid);
+            (Action::requeue(delay), Outcome::Ok)
+        }
+        Ok(Next::Backoff) => {
+            let delay = backoff(memories.failed(uid));
+            info!(retry_in_seconds = delay.as_secs_f32(), "tried again later");
+            (Action::requeue(delay), Outcome::Error)
+        }
+        Err(error) => {
+            let delay = backoff(memories.failed(uid));
+            warn!(%error, retry_in_seconds = delay.as_secs_f32(), "the pass broke off");
+            let outcome =
+                if matches!(error, PassError::Timeout(_)) { Outcome::Timeout } else { Outcome::Error };
+            (Action::requeue(delay), outcome)
+        }
+    }
+}
+
+/// Doubles from failure to failure up to a bound, and is spread by a half so that no two objects march in step.
+pub fn backoff(failures: u32) -> Duration {
+    let doubled =
+        timing::BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)));
+    doubled.min(timing::BACKOFF_LONGEST).mul_f64(rand::rng().random_range(0.75..1.25))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_to_its_bound_and_no_further() {
+        assert!(backoff(1) <= timing::BACKOFF_FIRST.mul_f64(1.25));
+        assert!(backoff(4) > backoff(1));
+        for failures in [9, 20, u32::MAX] {
+            assert!(backoff(failures) >= timing::BACKOFF_LONGEST.mul_f64(0.75));
+            assert!(backoff(failures) <= timing::BACKOFF_LONGEST.mul_f64(1.25));
+        }
+    }
+}

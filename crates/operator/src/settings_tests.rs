@@ -1,0 +1,159 @@
+//! What the flags mean, in tables.
+
+use super::*;
+
+/// Reads a command line as if the environment were empty.
+fn read(arguments: &str) -> Result<Settings, SettingsError> {
+    let command = Args::command().mut_args(|arg| arg.env(None::<&str>));
+    Settings::from_command(command, std::iter::once("operator").chain(arguments.split_whitespace()))
+}
+
+fn settings(arguments: &str) -> Settings {
+    read(&format!("--aws-region=eu-central-1 {arguments}"))
+        .unwrap_or_else(|error| panic!("{arguments}: {error}"))
+}
+
+fn problems(arguments: &str) -> Vec<String> {
+    match read(&format!("--aws-region=eu-central-1 {arguments}")) {
+        Err(SettingsError::Problems(problems)) => problems,
+        other => panic!("{arguments}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_defaults_are_upstreams_except_where_we_say_so() {
+    let expected = Settings {
+        aws_region: "eu-central-1".to_owned(),
+        aws_endpoint_url: None,
+        aws_identity_endpoint_url: None,
+        allow_unsafe_aws_endpoint_urls: false,
+        aws_quotas: Quotas::documented(),
+        metrics_addr: Some("0.0.0.0:8080".parse().unwrap()),
+        healthz_addr: Some("0.0.0.0:8081".parse().unwrap()),
+        log_level: LogLevel::Info,
+        development_logging: false,
+        watch_namespaces: vec![],
+        resource_tags: vec![
+            (
+                "services.k8s.aws/controller-version".to_owned(),
+                "%CONTROLLER_SERVICE%-%CONTROLLER_VERSION%".to_owned(),
+            ),
+            ("services.k8s.aws/namespace".to_owned(), "%K8S_NAMESPACE%".to_owned()),
+        ],
+        deletion_policy: DeletionPolicy::Delete,
+        max_concurrent_syncs: 20,
+        leader_election: true,
+        leader_election_namespace: None,
+        job_ready_policy: JobReadyPolicy::Outcome,
+        warnings: vec![],
+    };
+    assert_eq!(settings(""), expected);
+}
+
+#[test]
+fn a_flag_is_read_as_go_reads_it() {
+    assert_eq!(settings("--log-level debug").log_level, LogLevel::Debug);
+    assert_eq!(settings("--log-level=fatal").log_level, LogLevel::Error);
+    assert_eq!(
+        settings("--log-level=warn --log-level=debug").log_level,
+        LogLevel::Debug,
+        "the last one counts"
+    );
+    for (arguments, expected) in [
+        ("--enable-leader-election", true),
+        ("--enable-leader-election=true", true),
+        ("--enable-leader-election=1", true),
+        ("--enable-leader-election=false", false),
+        ("--enable-leader-election=F", false),
+        ("--enable-leader-election --log-level debug", true),
+    ] {
+        assert_eq!(settings(arguments).leader_election, expected, "{arguments}");
+    }
+    assert!(
+        read("--aws-region=eu-central-1 --enable-leader-election false").is_err(),
+        "Go doesn't read it either"
+    );
+}
+
+#[test]
+fn the_arguments_of_upstreams_chart_start_the_operator() {
+    let chart = settings(
+        "--aws-region eu-west-1 --aws-endpoint-url= --aws-identity-endpoint-url= --log-level info --resource-tags a=b,c=d \
+         --watch-namespace= --watch-selectors= --deletion-policy delete --reconcile-resources JobRun,VirtualCluster \
+         --reconcile-default-resync-seconds 36000 --reconcile-default-max-concurrent-syncs 1 --feature-gates= \
+         --enable-carm=true --enable-cross-namespace=true",
+    );
+    assert_eq!(chart.aws_region, "eu-west-1");
+    assert_eq!(chart.max_concurrent_syncs, 1);
+    assert_eq!(chart.warnings, ["--enable-carm=true has no effect in this version"]);
+}
+
+#[test]
+fn values_are_read() {
+    assert_eq!(settings("--watch-namespace=a,b").watch_namespaces, ["a", "b"]);
+    assert_eq!(settings("--resource-tags=").resource_tags, []);
+    assert_eq!(
+        settings("--resource-tags team=a=b,empty= --resource-tags=more=1").resource_tags,
+        [("team", "a=b"), ("empty", ""), ("more", "1")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    );
+    assert_eq!(settings("--metrics-addr=:9090").metrics_addr, Some("0.0.0.0:9090".parse().unwrap()));
+    assert_eq!(
+        settings("--metrics-addr=localhost:9090").metrics_addr,
+        Some("127.0.0.1:9090".parse().unwrap())
+    );
+    assert_eq!(settings("--metrics-addr=[::]:9090").metrics_addr, Some("[::]:9090".parse().unwrap()));
+    assert_eq!(settings("--metrics-addr=0").metrics_addr, None);
+    assert_eq!(settings("--deletion-policy=retain").deletion_policy, DeletionPolicy::Retain);
+    assert_eq!(settings("--job-ready-policy=synced").job_ready_policy, JobReadyPolicy::Synced);
+    assert_eq!(settings("--aws-quotas=off").aws_quotas, Quotas::Off);
+    let unsafe_endpoint =
+        settings("--aws-endpoint-url http://127.0.0.1:4566 --allow-unsafe-aws-endpoint-urls");
+    assert_eq!(unsafe_endpoint.aws_endpoint_url.as_deref(), Some("http://127.0.0.1:4566"));
+    let safe_endpoint = settings("--aws-identity-endpoint-url https://sts.example.com");
+    assert_eq!(safe_endpoint.aws_identity_endpoint_url.as_deref(), Some("https://sts.example.com"));
+}
+
+#[test]
+fn a_problem_names_the_flag_and_the_remedy() {
+    for (arguments, expected) in [
+        (
+            "--aws-region=",
+            "--aws-region is empty: give the region, such as eu-central-1, here or in AWS_REGION",
+        ),
+        ("--aws-region=EU_1", "--aws-region is `EU_1`, which is no region"),
+        ("--aws-endpoint-url=http://localhost", "add --allow-unsafe-aws-endpoint-urls to accept it"),
+        (
+            "--aws-endpoint-url=localhost:4566",
+            "--aws-endpoint-url is `localhost:4566`, which is no endpoint URL",
+        ),
+        ("--aws-endpoint-url=ftp://x --allow-unsafe-aws-endpoint-urls", "which is no endpoint URL"),
+        ("--aws-identity-endpoint-url=https://u:p@x", "which is no endpoint URL"),
+        ("--aws-quotas=Start=1:1", "--aws-quotas unknown operation `Start`: use one of all, CancelJobRun"),
+        ("--metrics-addr=8080", "--metrics-addr is `8080`, which is no address"),
+        ("--log-level=loud", "--log-level is `loud`: use trace, debug, info, warn or error"),
+        ("--watch-namespace=a,,b", "--watch-namespace is `a,,b`, which has a blank entry"),
+        ("--watch-namespace=a,a", "--watch-namespace names `a` twice"),
+        ("--watch-namespace=A", "--watch-namespace has `A`, which can't be a namespace"),
+        ("--resource-tags=a", "--resource-tags has `a`, which is no tag: use the form key=value,key=value"),
+        ("--resource-tags=a=1,a=2", "--resource-tags gives the tag `a` twice"),
+        ("--deletion-policy=orphan", "--deletion-policy is `orphan`: use delete or retain"),
+        ("--reconcile-default-max-concurrent-syncs=0", "is `0`: use a whole number from 1 to 65535"),
+        ("--reconcile-default-max-concurrent-syncs -1", "is `-1`: use a whole number from 1 to 65535"),
+        ("--enable-leader-election=maybe", "--enable-leader-election is `maybe`: use true or false"),
+        ("--job-ready-policy=x", "--job-ready-policy is `x`: use outcome or synced"),
+        ("--watch-selectors=a=b", "--watch-selectors=a=b is not supported in this version"),
+        ("--reconcile-resources=JobRun", "--reconcile-resources=JobRun is not supported in this version"),
+    ] {
+        let problems = problems(arguments);
+        assert_eq!(problems.len(), 1, "{arguments}: {problems:?}");
+        assert!(problems[0].contains(expected), "{arguments}: {problems:?}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let all =
+        problems("--aws-region= --log-level=loud --deletion-policy=x --aws-quotas= --watch-selectors=a=b");
+    assert_eq!(all.len(), 5, "{all:?}");
+}

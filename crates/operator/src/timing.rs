@@ -1,0 +1,69 @@
+//! Every interval of the operator, why it has its length, and where that comes from.
+
+use std::time::Duration;
+
+/// How long the passes that run get to end after SIGTERM. With [`RELEASE`] it stays below upstream's
+/// terminationGracePeriodSeconds of 10, after which the kubelet kills.
+pub const DRAIN: Duration = Duration::from_secs(7);
+
+/// How long giving the lease back may take at shutdown; the next replica would have to wait out the lease's 15 s
+/// otherwise, so one lost packet with its retransmission is worth waiting for.
+pub const RELEASE: Duration = Duration::from_secs(2);
+
+/// How long events that are queued may still be sent at shutdown: they are informational, so much less than [`DRAIN`].
+pub const EVENT_FLUSH: Duration = Duration::from_millis(500);
+
+/// How long one event may take: an API server that hangs must not hold up the ones behind it for long.
+pub const EVENT_PUBLISH: Duration = Duration::from_secs(5);
+
+/// How long an equal event is counted instead of sent anew; the window of client-go's event correlator.
+pub const EVENT_SERIES: Duration = Duration::from_mins(10);
+
+/// How often the log says that events can't be sent: once an hour tells, and a cluster without the permission isn't
+/// flooded.
+pub const EVENT_FAILURE_LOG: Duration = Duration::from_hours(1);
+
+/// How long one pass may take. It covers one AWS call with its time-outs and the API server's own retries; a request
+/// that hangs for ever must not keep the object from its next pass.
+pub const PASS: Duration = Duration::from_secs(60);
+
+/// The wait after the first failed pass; AWS's own SDKs begin with a second.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest wait between failed passes: upstream's is 1,000 s, after which nobody believes in a repair any more.
+pub const BACKOFF_LONGEST: Duration = Duration::from_secs(256);
+
+/// The wait after a throttle reply, which the limiter answers by slowing down.
+pub const AFTER_THROTTLE: Duration = Duration::from_secs(1);
+
+/// When an object in the queue for quota asks again by itself. The queue wakes it; this is the net.
+pub const QUEUE_CHECK: Duration = Duration::from_mins(5);
+
+/// A wait for quota shorter than this isn't worth a status write.
+pub const WAIT_WORTH_TELLING: Duration = Duration::from_secs(2);
+
+/// How much earlier than its object a run may seem to have been created: clocks differ, and lists compare whole seconds.
+pub const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+
+/// How long a watch lasts before it is renewed. Load balancers in front of API servers cut idle connections after
+/// 240 s, and a connection that was cut unnoticed is silent.
+pub const WATCH_SECONDS: u32 = 200;
+
+/// Objects in a page of a list; kube's own default, which keeps a page below 2 MiB here.
+pub const LIST_PAGE: u32 = 500;
+
+/// How often a virtual cluster is read again to notice what others did to it; upstream does so every 10 h.
+pub const CLUSTER_RESYNC: Duration = Duration::from_mins(10);
+
+/// How often a virtual cluster that is being terminated is read: it takes from seconds to over an hour, and the bucket
+/// of DescribeVirtualCluster refills at 5 a second.
+pub const TERMINATION_CHECK: Duration = Duration::from_secs(5);
+
+/// How often the start-up checks (API server, definitions, AWS identity) are repeated.
+pub const START_UP_RETRY: Duration = Duration::from_secs(2);
+
+/// For how long no pass and no look may end before /healthz calls the process stuck, while there is work.
+pub const STUCK: Duration = Duration::from_mins(5);
+
+/// When a virtual cluster is read first after its deletion was asked for: an empty one ends within a second or so.
+pub const TERMINATION_FIRST_CHECK: Duration = Duration::from_secs(1);

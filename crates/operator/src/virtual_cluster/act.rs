@@ -1,0 +1,394 @@
+//! Makes the calls that a step names, and reports what came of them.
+//!
+//! Must not decide what to do: `plan` does. Invariant: an AWS error is classified by `emr` and only mapped here to one
+//! of wait, tell and repeat, or refuse.
+
+use std::sync::Arc;
+
+use emrcontainers_api::condition;
+use emrcontainers_api::status::AckResourceMetadata;
+use emrcontainers_api::virtual_cluster::{
+    ARRESTED, RUNNING, SchedulerConfiguration, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster,
+    VirtualClusterStatus,
+};
+use kube::Resource;
+
+use super::Progress;
+use super::plan;
+use super::status::{self, SeenCluster, Situation};
+use crate::context::Context;
+use crate::emr::Client;
+use crate::emr::error::{Class, EmrError};
+use crate::emr::model::{self, CreateVirtualCluster, VirtualClusterFilter};
+use crate::emr::pool::Scope;
+use crate::event::{EventType, reason};
+use crate::metrics::Kind;
+use crate::pass::{Next, PassError};
+use crate::tags::{self, TagChange};
+use crate::timing;
+use crate::write::{self, Written};
+
+type Result<T = Progress> = std::result::Result<T, PassError>;
+
+/// Appended when the service no longer has the cluster.
+const GONE: &str = "the virtual cluster was terminated outside of this object, or has expired; to create it anew, delete \
+                    and apply the object, or set the annotation emrcontainers.services.k8s.aws/retry to a new value";
+
+/// One step of a pass over a virtual cluster.
+pub struct Pass<'a> {
+    /// The object.
+    pub cluster: &'a Arc<VirtualCluster>,
+    /// Its UID.
+    pub uid: &'a str,
+    /// Everything else.
+    pub context: &'a Context,
+}
+
+impl Pass<'_> {
+    /// Says why the cluster can't be created.
+    pub async fn refuse(&self, why: &str) -> Result {
+        self.report_then(&Situation::Refused(why), Next::After(timing::CLUSTER_RESYNC)).await
+    }
+
+    /// A cluster that was refused: whether what stood in its way has gone is found out by the same request.
+    pub async fn look_again(&self, token: String) -> Result {
+        if self.refused_recently() {
+            return Ok(Progress::End(Next::After(timing::CLUSTER_RESYNC)));
+        }
+        self.create(token).await
+    }
+
+    fn refused_recently(&self) -> bool {
+        let conditions =
+            self.cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let since = condition::find(conditions, condition::TERMINAL).and_then(|c| c.last_transition_time);
+        let asked = self.context.clusters.get(self.uid).asked_at;
+        let latest = since.into_iter().chain(asked).max();
+        latest.is_some_and(|at| {
+            self.context.now().duration_since(at).unsigned_abs() < timing::CLUSTER_RESYNC / 2
+        })
+    }
+
+    /// Puts the finalizer on, and goes on with the object as it is then.
+    pub async fn add_finalizer(&self) -> Result {
+        match write::add_finalizer(&self.context.client, &**self.cluster).await? {
+            Written::Done(cluster) => {
+                self.context.clusters.wrote(&cluster);
+                self.context.clusters.update(self.uid, |memory| memory.never_started = true);
+                Ok(Progress::Again(cluster))
+            }
+            Written::Conflict(newer) => {
+                self.context.clusters.wrote(&newer);
+                Ok(Progress::Again(newer))
+            }
+            Written::Gone => Ok(Progress::End(Next::Await)),
+        }
+    }
+
+    /// Creates the cluster.
+    pub async fn create(&self, token: String) -> Result {
+        let now = self.context.now();
+        self.context.clusters.update(self.uid, |memory| {
+            memory.never_started = false;
+            memory.asked_at = Some(now);
+        });
+        let created = match self.client().create_virtual_cluster(self.request(token)).await {
+            Ok(created) => created,
+            Err(error) => return self.create_failed(&error).await,
+        };
+        let seen = match self.client().describe_virtual_cluster(&created.id).await {
+            Ok(described) => self.seen(described),
+            // Creation is synchronous: what can't be read yet is RUNNING.
+            Err(_) => self.seen(model::VirtualCluster {
+                arn: created.arn,
+                state: RUNNING.to_owned(),
+                id: created.id,
+                ..model::VirtualCluster::default()
+            }),
+        };
+        self.report_then(&Situation::Seen(&seen), Next::After(timing::CLUSTER_RESYNC)).await
+    }
+
+    async fn create_failed(&self, error: &EmrError) -> Result {
+        let message = error.to_string();
+        match error.class {
+            Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
+            Class::NamespaceTaken => self.taken(&message).await,
+            Class::Refused => self.refuse(&message).await,
+            Class::Transient
+            | Class::NotFound
+            | Class::AccessDenied
+            | Class::Retryable
+            | Class::NotCancellable
+            | Class::AlreadyTerminated => {
+                self.report_then(&Situation::Trouble(&message), Next::Backoff).await
+            }
+        }
+    }
+
+    /// Another cluster has the namespace: say which, or wait if it is on its way out.
+    async fn taken(&self, message: &str) -> Result {
+        let (eks, namespace) =
+            (self.cluster.spec.container_provider.id.clone(), plan::namespace(self.cluster));
+        let states = [RUNNING, ARRESTED, TERMINATING].map(str::to_owned).to_vec();
+        let filter = VirtualClusterFilter { eks_cluster: eks.clone(), states };
+        let holder = match self.client().list_virtual_clusters(&filter).await {
+            Ok(clusters) => clusters.into_iter().find(|other| {
+                other.eks_cluster == eks && other.namespace.as_deref().unwrap_or("default") == namespace
+            }),
+            Err(error) => {
+                let message = format!("{message} (which one can't be told: {error})");
+                return self.report_then(&Situation::Trouble(&message), Next::Backoff).await;
+            }
+        };
+        match holder {
+            Some(holder) if holder.state == TERMINATING => {
+                let message = format!("{message}: {} is being terminated; this one follows it", holder.id);
+                self.report_then(&Situation::Trouble(&message), Next::After(timing::TERMINATION_CHECK)).await
+            }
+            Some(holder) => {
+                let why = format!(
+                    "{message}: virtual cluster {} ({}, {}) has namespace {namespace} of EKS cluster {}; delete that \
+                     one, or use another namespace",
+                    holder.id,
+                    holder.name.as_deref().unwrap_or("unnamed"),
+                    holder.state,
+                    eks.as_deref().unwrap_or_default(),
+                );
+                self.report_then(&Situation::Refused(&why), Next::After(timing::CLUSTER_RESYNC)).await
+            }
+            // It ended in between.
+            None => self.report_then(&Situation::Trouble(message), Next::Backoff).await,
+        }
+    }
+
+    /// Makes AWS agree with the spec, and says what the cluster is like.
+    pub async fn sync(&self, id: &str) -> Result {
+        let described = match self.client().describe_virtual_cluster(id).await {
+            Ok(described) => described,
+            Err(error) if error.class == Class::NotFound => {
+                return self.report_then(&Situation::Gone(GONE), Next::Await).await;
+            }
+            Err(error) => return self.trouble(&error).await,
+        };
+        if described.state == TERMINATED {
+            return self.report_then(&Situation::Gone(GONE), Next::Await).await;
+        }
+        if described.state == RUNNING
+            && let Err(error) = self.update(&described).await
+        {
+            return self.trouble(&error).await;
+        }
+        let seen = self.seen(described);
+        let next = if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
+        self.report_then(&Situation::Seen(&seen), Next::After(next)).await
+    }
+
+    /// Sends the differences in tags and limits.
+    async fn update(&self, described: &model::VirtualCluster) -> std::result::Result<(), EmrError> {
+        let client = self.client();
+        let change = TagChange::between(&described.tags, &self.tags());
+        let arn = described.arn.clone().unwrap_or_else(|| self.arn(&described.id));
+        let mut changed = Vec::new();
+        if !change.set.is_empty() {
+            client.tag_resource(&arn, change.set).await?;
+            changed.push("tags");
+        }
+        if !change.remove.is_empty() {
+            client.untag_resource(&arn, change.remove).await?;
+            changed.push("tags");
+        }
+        let limits = |of: &Option<SchedulerConfiguration>| of.clone().unwrap_or_default();
+        let wanted = limits(&self.cluster.spec.scheduler_configuration);
+        if wanted != limits(&described.scheduler_configuration) {
+            // The service ignores a repeated token; each change is one of its own.
+            let token = format!("{}-{:x}", self.uid, rand::random::<u64>());
+            client.update_virtual_cluster(&described.id, &token, &wanted).await?;
+            changed.push("scheduler limits");
+        }
+        changed.dedup();
+        if !changed.is_empty() {
+            let note = format!("updated {}", changed.join(" and "));
+            self.event(EventType::Normal, reason::UPDATED, &note);
+        }
+        Ok(())
+    }
+
+    /// Says which runs hold the deletion up; they wake the cluster when they end.
+    pub async fn await_users(&self, users: &[String]) -> Result {
+        self.report_then(&Situation::InUse(users), Next::After(timing::CLUSTER_RESYNC)).await
+    }
+
+    /// Asks for the deletion.
+    pub async fn delete(&self, id: &str) -> Result {
+        match self.client().delete_virtual_cluster(id).await {
+            Ok(()) => {
+                self.context.clusters.update(self.uid, |memory| memory.cancel_asked = true);
+                self.report_then(&Situation::DeleteAsked, Next::After(timing::TERMINATION_FIRST_CHECK)).await
+            }
+            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
+                self.release().await
+            }
+            Err(error) => self.trouble(&error).await,
+        }
+    }
+
+    /// Reads the cluster until it is gone.
+    pub async fn await_termination(&self, id: &str) -> Result {
+        match self.client().describe_virtual_cluster(id).await {
+            Ok(described) if described.state == TERMINATED => self.release().await,
+            Ok(described) => {
+                let seen = self.seen(described);
+                if seen.state != TERMINATING {
+                    // The deletion has failed: it is asked for again, later each time.
+                    self.context.clusters.update(self.uid, |memory| memory.cancel_asked = false);
+                    return self.report_then(&Situation::Seen(&seen), Next::Backoff).await;
+                }
+                self.report_then(&Situation::Seen(&seen), Next::After(timing::TERMINATION_CHECK)).await
+            }
+            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
+                self.release().await
+            }
+            Err(error) => self.trouble(&error).await,
+        }
+    }
+
+    /// Learns the id of a cluster that an earlier process may have created, by its own request.
+    pub async fn recover(&self, token: String) -> Result {
+        match self.client().create_virtual_cluster(self.request(token)).await {
+            Ok(created) => self.delete(&created.id).await,
+            Err(error) if matches!(error.class, Class::Refused | Class::NamespaceTaken | Class::NotFound) => {
+                self.release().await
+            }
+            Err(error) => self.trouble(&error).await,
+        }
+    }
+
+    /// Takes the finalizer off.
+    pub async fn release(&self) -> Result {
+        match write::remove_finalizer(&self.context.client, &**self.cluster).await? {
+            Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
+            Written::Conflict(newer) => {
+                self.context.clusters.wrote(&newer);
+                Ok(Progress::Again(newer))
+            }
+        }
+    }
+
+    async fn trouble(&self, error: &EmrError) -> Result {
+        if error.class == Class::Throttled {
+            return Ok(Progress::End(Next::After(timing::AFTER_THROTTLE)));
+        }
+        self.report_then(&Situation::Trouble(&error.to_string()), Next::Backoff).await
+    }
+
+    async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
+        let status = status::next(self.cluster, situation, self.context.now());
+        if self.cluster.status.as_ref() == Some(&status) {
+            return Ok(Progress::End(next));
+        }
+        let mut changed = VirtualCluster::clone(self.cluster);
+        changed.status = Some(status);
+        match write::status(&self.context.client, &changed).await? {
+            Written::Done(written) => {
+                self.context.metrics.status_written(Kind::VirtualCluster);
+                self.context.clusters.wrote(&written);
+                self.tell(written.status.as_ref(), situation);
+                Ok(Progress::End(next))
+            }
+            Written::Conflict(newer) => {
+                self.context.clusters.wrote(&newer);
+                Ok(Progress::Again(newer))
+            }
+            Written::Gone => Ok(Progress::End(Next::Await)),
+        }
+    }
+
+    /// Publishes the event that belongs to a status change.
+    fn tell(&self, after: Option<&VirtualClusterStatus>, situation: &Situation<'_>) {
+        let before = self.cluster.status.as_ref();
+        let state = |status: Option<&VirtualClusterStatus>| status.and_then(|status| status.state.clone());
+        match situation {
+            Situation::Trouble(message) if message.starts_with("AccessDenied") => {
+                self.event(EventType::Warning, reason::ACCESS_DENIED, message);
+            }
+            Situation::Trouble(message) => self.event(EventType::Warning, reason::RETRYING, message),
+            Situation::Refused(why) => self.event(EventType::Warning, reason::REFUSED, why),
+            Situation::Gone(why) => self.event(EventType::Warning, reason::NOT_FOUND, why),
+            Situation::InUse(users) => {
+                self.event(EventType::Warning, reason::WAITING_FOR_JOB_RUNS, &status::in_use(users));
+            }
+            Situation::DeleteAsked => {
+                self.event(EventType::Normal, reason::DELETING, "the virtual cluster is being terminated");
+            }
+            Situation::Seen(seen) if before.and_then(|status| status.id.as_ref()).is_none() => {
+                let note = format!("virtual cluster {} was created", seen.id);
+                self.event(EventType::Normal, reason::CREATED, &note);
+            }
+            Situation::Seen(seen) if state(before) != state(after) => {
+                let note = format!("virtual cluster {} is {}", seen.id, seen.state);
+                self.event(EventType::Normal, reason::STATE_CHANGED, &note);
+            }
+            Situation::Seen(_) => {}
+        }
+    }
+
+    fn event(&self, type_: EventType, reason: &'static str, note: &str) {
+        self.context.events.publish(&self.cluster.object_ref(&()), type_, reason, note);
+    }
+
+    fn request(&self, client_token: String) -> CreateVirtualCluster {
+        let spec = &self.cluster.spec;
+        let info = spec.container_provider.info.as_ref().and_then(|info| info.eks_info.as_ref());
+        CreateVirtualCluster {
+            client_token,
+            name: spec.name.clone(),
+            eks_cluster: spec.container_provider.id.clone().unwrap_or_default(),
+            namespace: Some(plan::namespace(self.cluster).to_owned()),
+            node_label: info.and_then(|eks| eks.node_label.clone()),
+            security_configuration_id: spec.security_configuration_id.clone(),
+            session_enabled: spec.session_enabled,
+            scheduler_configuration: spec.scheduler_configuration.clone(),
+            tags: self.tags(),
+        }
+    }
+
+    fn tags(&self) -> std::collections::BTreeMap<String, String> {
+        let defaults = tags::expand(&self.context.settings.resource_tags, &**self.cluster);
+        tags::merge(&defaults, self.cluster.spec.tags.as_ref())
+    }
+
+    fn seen(&self, described: model::VirtualCluster) -> SeenCluster {
+        let scope = self.scope();
+        let counts = (described.current_concurrent_job_runs, described.current_in_queue_job_runs);
+        SeenCluster {
+            place: AckResourceMetadata {
+                arn: Some(described.arn.unwrap_or_else(|| self.arn(&described.id))),
+                owner_account_id: scope.account,
+                partition: Some(self.context.partition.clone()),
+                region: scope.region,
+            },
+            id: described.id,
+            state: described.state,
+            created_at: described.created_at,
+            scheduler: (counts != (None, None)).then_some(SchedulerStatus {
+                current_concurrent_job_runs: counts.0,
+                current_in_queue_job_runs: counts.1,
+            }),
+        }
+    }
+
+    fn arn(&self, id: &str) -> String {
+        let Scope { account, region } = self.scope();
+        format!("arn:{}:emr-containers:{region}:{account}:/virtualclusters/{id}", self.context.partition)
+    }
+
+    fn scope(&self) -> Scope {
+        let place = self.cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+        self.context.scope(&**self.cluster, place.map(|place| place.region.as_str()))
+    }
+
+    fn client(&self) -> Client {
+        self.context.pool.client(&self.scope())
+    }
+}

@@ -1,0 +1,125 @@
+//! The kind VirtualCluster: observe, plan, act, report.
+//!
+//! This file drives a pass from step to step; [`plan`] decides, [`act`] makes the calls, [`status`] builds the status.
+//! Invariant: every step ends in a write, a call, or the end of the pass.
+
+pub mod act;
+pub mod plan;
+pub mod status;
+
+use std::sync::Arc;
+
+use emrcontainers_api::virtual_cluster::{VirtualCluster, VirtualClusterSpec};
+use emrcontainers_api::{JobRun, VIRTUAL_CLUSTER_FINALIZER};
+use kube::ResourceExt;
+use kube::api::ObjectMeta;
+
+use crate::context::Context;
+use crate::job_run::plan::{may_be_live, virtual_cluster_of};
+use crate::memory::Memories;
+use crate::pass::{Next, PassError, Reconciled};
+use crate::watch::{Watched, prune_metadata};
+use crate::write::Kind;
+use plan::{Step, View};
+
+/// Steps in one pass; the longest way (finalizer, conflict, create, report) has fewer.
+const MAX_STEPS: usize = 8;
+
+/// How a step went.
+pub enum Progress {
+    /// The pass ends here.
+    End(Next),
+    /// The object has changed under or by us: plan anew.
+    Again(Arc<VirtualCluster>),
+}
+
+impl Kind for VirtualCluster {
+    const FINALIZER: &'static str = VIRTUAL_CLUSTER_FINALIZER;
+
+    fn status_only(&self, metadata: ObjectMeta) -> Self {
+        Self { metadata, spec: VirtualClusterSpec::default(), status: self.status.clone() }
+    }
+}
+
+impl Watched for VirtualCluster {
+    const KIND: crate::metrics::Kind = crate::metrics::Kind::VirtualCluster;
+
+    fn prune(&mut self) {
+        prune_metadata(&mut self.metadata);
+    }
+
+    fn settled(&self) -> bool {
+        // Also a refused cluster is looked at now and then: what stood in its way may have gone.
+        false
+    }
+}
+
+impl Reconciled for VirtualCluster {
+    fn memories(context: &Context) -> &Memories<Self> {
+        &context.clusters
+    }
+
+    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Next, PassError> {
+        let mut cluster = object;
+        for _ in 0..MAX_STEPS {
+            match step(&cluster, context).await? {
+                Progress::End(next) => return Ok(next),
+                Progress::Again(newer) => cluster = newer,
+            }
+        }
+        Err(PassError::Contended)
+    }
+}
+
+async fn step(cluster: &Arc<VirtualCluster>, context: &Context) -> Result<Progress, PassError> {
+    let uid = cluster.uid().unwrap_or_default();
+    let memory = context.clusters.get(&uid);
+    let users = users(cluster, context);
+    let view = View { cluster, memory: &memory, users: &users, retain: context.retain(&**cluster) };
+    let pass = act::Pass { cluster, uid: &uid, context };
+    match plan::plan(&view) {
+        Step::Rest => Ok(Progress::End(Next::Await)),
+        Step::Settled => Ok(Progress::End(Next::Await)),
+        Step::LookAgain { token } => pass.look_again(token).await,
+        Step::Refuse(why) => pass.refuse(&why).await,
+        Step::AddFinalizer => pass.add_finalizer().await,
+        Step::Create { token } => pass.create(token).await,
+        Step::Sync(id) => pass.sync(&id).await,
+        Step::AwaitUsers => pass.await_users(&users).await,
+        Step::Delete(id) => pass.delete(&id).await,
+        Step::AwaitTermination(id) => pass.await_termination(&id).await,
+        Step::Recover { token } => pass.recover(token).await,
+        Step::Release => pass.release().await,
+    }
+}
+
+/// Names of the runs that use the cluster and may be live, sorted; only a cluster that is being deleted needs them.
+fn users(cluster: &VirtualCluster, context: &Context) -> Vec<String> {
+    if cluster.metadata.deletion_timestamp.is_none() {
+        return Vec::new();
+    }
+    let runs = context.job_run_scopes.filter(|run| may_be_live(run) && uses(run, cluster));
+    let home = cluster.namespace();
+    let mut names: Vec<_> = runs
+        .iter()
+        .map(|run| match run.namespace() {
+            namespace if namespace == home => run.name_any(),
+            namespace => format!("{}/{}", namespace.unwrap_or_default(), run.name_any()),
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Whether a run is in a cluster, or is about to be.
+pub fn uses(run: &JobRun, cluster: &VirtualCluster) -> bool {
+    let id = cluster.status.as_ref().and_then(|status| status.id.as_deref());
+    if let Some(used) = virtual_cluster_of(run) {
+        return Some(used) == id;
+    }
+    let namespace = run.namespace().unwrap_or_default();
+    let target = run.spec.virtual_cluster_ref.as_ref().and_then(|reference| reference.target(&namespace));
+    target.is_some_and(|(namespace, name)| {
+        Some(namespace) == cluster.namespace().as_deref() && name == cluster.name_any()
+    })
+}

@@ -1,0 +1,167 @@
+//! Decides the next step for a VirtualCluster. Pure: no I/O, no clock.
+//!
+//! Invariants: a cluster that may have been created is never created with another token; it is not deleted while a
+//! live run refers to it; the finalizer comes off only when no live cluster can belong to the object.
+
+use emrcontainers_api::virtual_cluster::{ARRESTED, TERMINATED, TERMINATING, VirtualCluster};
+use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations, condition};
+use kube::ResourceExt;
+
+use crate::memory::Memory;
+
+/// Everything that the decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The object, as fresh as we know it.
+    pub cluster: &'a VirtualCluster,
+    /// What this process did for the object and may not have read back yet.
+    pub memory: &'a Memory<VirtualCluster>,
+    /// Names of the JobRuns that refer to it and may be live.
+    pub users: &'a [String],
+    /// Whether the cluster outlives the object.
+    pub retain: bool,
+}
+
+/// The one thing to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing is to be done until the object changes.
+    Rest,
+    /// It is gone at AWS, or its own spec forbids it, and stays so until the object changes.
+    Settled,
+    /// AWS refused it: what stood in its way may have gone since.
+    LookAgain {
+        /// The token of the next try.
+        token: String,
+    },
+    /// It can't be created as it is described.
+    Refuse(String),
+    /// It may be created once the finalizer is there.
+    AddFinalizer,
+    /// Create it.
+    Create {
+        /// The same for every try of the same creation.
+        token: String,
+    },
+    /// Read it, and make AWS agree with the spec.
+    Sync(String),
+    /// The object goes, and live runs refer to it: wait for them.
+    AwaitUsers,
+    /// The object goes: delete the cluster.
+    Delete(String),
+    /// The object goes and the deletion was asked for: read the cluster until it is gone.
+    AwaitTermination(String),
+    /// The object goes, and an earlier process may have created the cluster without saving its id: the same request
+    /// again brings it.
+    Recover {
+        /// The token of that creation.
+        token: String,
+    },
+    /// No live cluster can belong to the object: let it go.
+    Release,
+}
+
+/// The next step.
+pub fn plan(view: &View<'_>) -> Step {
+    let cluster = view.cluster;
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return plan_deletion(view);
+    }
+    if settled(cluster) {
+        let refused_by_aws = cluster.status.as_ref().is_some_and(|status| status.id.is_none());
+        return if refused_by_aws && unfit(cluster).is_none() {
+            Step::LookAgain { token: token(cluster) }
+        } else {
+            Step::Settled
+        };
+    }
+    if let Some(id) = live_id(cluster) {
+        return Step::Sync(id.to_owned());
+    }
+    if let Some(why) = unfit(cluster) {
+        return Step::Refuse(why);
+    }
+    if has_finalizer(cluster) { Step::Create { token: token(cluster) } } else { Step::AddFinalizer }
+}
+
+fn plan_deletion(view: &View<'_>) -> Step {
+    let cluster = view.cluster;
+    if !has_finalizer(cluster) {
+        return Step::Rest;
+    }
+    if view.retain || state(cluster) == Some(TERMINATED) {
+        return Step::Release;
+    }
+    let Some(id) = cluster.status.as_ref().and_then(|status| status.id.clone()) else {
+        let never_created = view.memory.never_started || is_terminal(cluster) || unfit(cluster).is_some();
+        return if never_created { Step::Release } else { Step::Recover { token: token(cluster) } };
+    };
+    if !view.users.is_empty() {
+        return Step::AwaitUsers;
+    }
+    match state(cluster) {
+        Some(TERMINATING) => Step::AwaitTermination(id),
+        // The deletion has failed; it is asked for again, with backoff, in case access was given back.
+        Some(ARRESTED) => Step::Delete(id),
+        _ if view.memory.cancel_asked => Step::AwaitTermination(id),
+        _ => Step::Delete(id),
+    }
+}
+
+/// Whether the cluster was refused, or is gone, and neither the spec nor the retry annotation says to try again.
+pub fn settled(cluster: &VirtualCluster) -> bool {
+    let Some(status) = &cluster.status else { return false };
+    cluster.metadata.deletion_timestamp.is_none()
+        && is_terminal(cluster)
+        && status.observed_generation == cluster.metadata.generation
+        && status.last_handled_retry.as_deref() == retry(cluster)
+}
+
+/// The value of the retry annotation.
+pub fn retry(cluster: &VirtualCluster) -> Option<&str> {
+    cluster.annotations().get(annotations::RETRY).map(String::as_str)
+}
+
+/// The token: the object's UID, and which try it is where earlier ones ended for good.
+pub fn token(cluster: &VirtualCluster) -> String {
+    let refusals = cluster.status.as_ref().and_then(|status| status.refusals).unwrap_or_default();
+    format!("{}-{}", cluster.uid().unwrap_or_default(), refusals.saturating_add(1))
+}
+
+/// The id of a cluster that isn't known to be gone.
+fn live_id(cluster: &VirtualCluster) -> Option<&str> {
+    if state(cluster) == Some(TERMINATED) {
+        return None;
+    }
+    cluster.status.as_ref()?.id.as_deref()
+}
+
+fn state(cluster: &VirtualCluster) -> Option<&str> {
+    cluster.status.as_ref()?.state.as_deref()
+}
+
+fn is_terminal(cluster: &VirtualCluster) -> bool {
+    cluster.status.as_ref().is_some_and(|status| condition::is_true(&status.conditions, condition::TERMINAL))
+}
+
+fn has_finalizer(cluster: &VirtualCluster) -> bool {
+    cluster.finalizers().iter().any(|name| name == VIRTUAL_CLUSTER_FINALIZER)
+}
+
+/// What keeps the cluster from being created, if anything: the field and the remedy.
+fn unfit(cluster: &VirtualCluster) -> Option<String> {
+    let provider = &cluster.spec.container_provider;
+    if provider.id.is_none() {
+        return Some("spec.containerProvider.id: is missing; set the name of the EKS cluster".to_owned());
+    }
+    match provider.type_.as_deref() {
+        None | Some("EKS") => None,
+        Some(other) => Some(format!("spec.containerProvider.type_: {other:?} is not known; set EKS")),
+    }
+}
+
+/// Namespace of the EKS cluster; upstream's default where none is given.
+pub fn namespace(cluster: &VirtualCluster) -> &str {
+    let info = cluster.spec.container_provider.info.as_ref();
+    info.and_then(|info| info.eks_info.as_ref()).and_then(|eks| eks.namespace.as_deref()).unwrap_or("default")
+}

@@ -1,0 +1,148 @@
+//! Builds the next status of a VirtualCluster from what happened. Pure: the time is an argument.
+//!
+//! Invariants: an equal input gives an equal status, so that a pass that changes nothing writes nothing; no AWS
+//! request id gets in.
+
+use emrcontainers_api::VirtualCluster;
+use emrcontainers_api::condition::{
+    self, ConditionStatus, READY, RECONCILING, RECOVERABLE, RESOURCE_SYNCED, STALLED, TERMINAL, Wanted,
+};
+use emrcontainers_api::status::AckResourceMetadata;
+use emrcontainers_api::virtual_cluster::{
+    ARRESTED, RUNNING, SchedulerStatus, TERMINATED, TERMINATING, VirtualClusterStatus,
+};
+use jiff::Timestamp;
+
+use super::plan;
+
+/// What happened to the cluster.
+#[derive(Clone, Debug)]
+pub enum Situation<'a> {
+    /// A call failed and is tried again.
+    Trouble(&'a str),
+    /// It can't be created as it is described.
+    Refused(&'a str),
+    /// The service said something of the cluster.
+    Seen(&'a SeenCluster),
+    /// The service no longer knows the cluster, or it was terminated by somebody else.
+    Gone(&'a str),
+    /// The object goes, and live runs refer to the cluster.
+    InUse(&'a [String]),
+    /// The service was asked to delete the cluster.
+    DeleteAsked,
+}
+
+/// A cluster as the service describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenCluster {
+    /// Id.
+    pub id: String,
+    /// Where it is.
+    pub place: AckResourceMetadata,
+    /// State, in AWS's words.
+    pub state: String,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// How many runs run and wait.
+    pub scheduler: Option<SchedulerStatus>,
+}
+
+/// How many users a message names before it only counts.
+const NAMED_USERS: usize = 5;
+
+/// The next status.
+pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp) -> VirtualClusterStatus {
+    let before = cluster.status.clone().unwrap_or_default();
+    if let Situation::Refused(message) | Situation::Gone(message) = situation
+        && plan::settled(cluster)
+        && condition::find(&before.conditions, TERMINAL).and_then(|c| c.message.as_deref()) == Some(message)
+    {
+        return before;
+    }
+    let mut status = before.clone();
+    status.observed_generation = cluster.metadata.generation;
+    let wanted = Wanted::default();
+    let wanted = match situation {
+        Situation::Trouble(message) => not_ready(wanted, RECOVERABLE, message)
+            .yes(RECOVERABLE, "", message)
+            .with(RESOURCE_SYNCED, ConditionStatus::Unknown, message, condition::UNKNOWN_SYNCED_MESSAGE),
+        Situation::Refused(message) => {
+            give_up(cluster, &mut status);
+            stalled(wanted, "Refused", message)
+        }
+        Situation::Gone(message) => {
+            give_up(cluster, &mut status);
+            status.state = Some(TERMINATED.to_owned());
+            status.scheduler_status = None;
+            stalled(wanted, TERMINATED, message)
+        }
+        Situation::Seen(seen) => {
+            status.id = Some(seen.id.clone());
+            status.ack_resource_metadata = Some(seen.place.clone());
+            status.state = Some(seen.state.clone());
+            status.created_at = seen.created_at.or(status.created_at);
+            status.scheduler_status.clone_from(&seen.scheduler);
+            status.last_handled_retry = plan::retry(cluster).map(str::to_owned);
+            seen_conditions(wanted, &seen.state)
+        }
+        Situation::InUse(users) => {
+            not_ready(wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE), "InUse", &in_use(users))
+        }
+        Situation::DeleteAsked => {
+            status.state = Some(TERMINATING.to_owned());
+            seen_conditions(wanted, TERMINATING)
+        }
+    };
+    status.conditions = wanted.apply(&before.conditions, now);
+    status
+}
+
+fn give_up(cluster: &VirtualCluster, status: &mut VirtualClusterStatus) {
+    status.refusals = Some(status.refusals.unwrap_or_default().saturating_add(1));
+    status.last_handled_retry = plan::retry(cluster).map(str::to_owned);
+}
+
+/// Names the runs that hold the cluster; a sorted prefix, so that the text changes only when they do.
+pub fn in_use(users: &[String]) -> String {
+    let named = users.iter().take(NAMED_USERS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = users.len().saturating_sub(NAMED_USERS);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(
+        "waiting for job runs that use this virtual cluster: {named}{more}; delete them to cancel them, or let them end"
+    )
+}
+
+fn seen_conditions(wanted: Wanted, state: &str) -> Wanted {
+    match state {
+        RUNNING => wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE).yes(
+            READY,
+            "",
+            condition::SYNCED_MESSAGE,
+        ),
+        ARRESTED => {
+            let message = "the virtual cluster can't be terminated because Amazon EMR has lost its access to the \
+                           namespace; give it back (an EKS access entry, or the emr-containers role binding)";
+            wanted
+                .no(RESOURCE_SYNCED, state, condition::NOT_SYNCED_MESSAGE)
+                .no(READY, state, message)
+                .yes(STALLED, state, message)
+        }
+        TERMINATING => {
+            let message = "the virtual cluster is being terminated";
+            not_ready(wanted.no(RESOURCE_SYNCED, state, condition::NOT_SYNCED_MESSAGE), state, message)
+        }
+        other => not_ready(wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE), other, other),
+    }
+}
+
+fn stalled(wanted: Wanted, reason: &str, message: &str) -> Wanted {
+    wanted
+        .yes(TERMINAL, "", message)
+        .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
+        .no(READY, TERMINAL, message)
+        .yes(STALLED, reason, message)
+}
+
+fn not_ready(wanted: Wanted, reason: &str, message: &str) -> Wanted {
+    wanted.no(READY, reason, message).yes(RECONCILING, reason, message)
+}

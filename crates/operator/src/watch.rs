@@ -1,0 +1,143 @@
+//! Watch streams: guarded, pruned, isolated.
+//!
+//! An object that doesn't decode is skipped, counted and logged, and stops nothing. What no pass reads is dropped
+//! before it is stored. Each stream backs off by itself, so that one forbidden kind doesn't slow the other. Invariant:
+//! an object is passed on only when its generation, finalizers, deletion or one of our annotations has moved.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use emrcontainers_api::{GROUP, annotations};
+use futures::{Stream, StreamExt, TryStreamExt, future};
+use kube::api::{Api, ObjectMeta};
+use kube::core::DeserializeGuard;
+use kube::{Client, Resource, ResourceExt};
+use kube_runtime::reflector::{Lookup, Store, store::Writer};
+use kube_runtime::utils::WatchStreamExt;
+use kube_runtime::watcher::{self, Event, watcher};
+use tracing::{debug, warn};
+
+use crate::metrics::Metrics;
+use crate::timing;
+use crate::write::Kind;
+
+/// A kind that can be watched.
+pub trait Watched: Kind + Lookup<DynamicType = ()> + 'static {
+    /// Its name in metrics.
+    const KIND: crate::metrics::Kind;
+
+    /// Drops what no pass reads.
+    fn prune(&mut self);
+
+    /// Whether nothing will have to be done for the object as it is now.
+    fn settled(&self) -> bool;
+}
+
+/// What happens beside the stream: called for every event, in order, after the store has it.
+pub trait Hooks<K>: Send + Sync + 'static {
+    /// The object is there, or has changed.
+    fn applied(&self, object: &K);
+    /// The object is gone.
+    fn deleted(&self, object: &K);
+    /// The store holds exactly these objects.
+    fn listed(&self, uids: &HashSet<String>);
+}
+
+/// Watches a kind in a namespace, or in all; yields the objects that are due for a pass.
+pub fn watch<K: Watched>(
+    client: &Client,
+    namespace: Option<&str>,
+    writer: Writer<K>,
+    hooks: Arc<dyn Hooks<K>>,
+    metrics: Metrics,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K> {
+    let api: Api<DeserializeGuard<K>> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let config = watcher::Config::default().timeout(timing::WATCH_SECONDS).page_size(timing::LIST_PAGE);
+    let reader = writer.as_reader();
+    let errors = metrics.clone();
+    let events = watcher(api, config)
+        .default_backoff()
+        .filter_map(move |event| {
+            let event = event.map_or_else(
+                |error| {
+                    errors.watch_error(K::KIND);
+                    warn!(kind = K::KIND.as_str(), %error, "watch failed; it is tried again with backoff");
+                    None
+                },
+                |event| decode(event, &errors),
+            );
+            future::ready(event.map(Ok))
+        })
+        .map_ok(|event| event.modify(Watched::prune));
+    kube_runtime::reflector(writer, events)
+        .inspect_ok(move |event| tell(event, &*hooks, &reader))
+        .applied_objects()
+        .try_filter(|object| future::ready(!object.settled()))
+        .predicate_filter(due::<K>, kube_runtime::PredicateConfig::default())
+}
+
+/// Unwraps the guard: an object that doesn't decode is skipped.
+fn decode<K: Watched>(event: Event<DeserializeGuard<K>>, metrics: &Metrics) -> Option<Event<K>> {
+    let open = |guarded: DeserializeGuard<K>| match guarded.0 {
+        Ok(object) => Some(object),
+        Err(invalid) => {
+            metrics.undecodable_object(K::KIND);
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+            warn!(kind = K::KIND.as_str(), namespace, name, error = %invalid.error, "object doesn't decode; it is skipped until it is mended");
+            None
+        }
+    };
+    Some(match event {
+        Event::Apply(object) => Event::Apply(open(object)?),
+        Event::Delete(object) => Event::Delete(open(object)?),
+        Event::InitApply(object) => Event::InitApply(open(object)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
+fn tell<K: Watched>(event: &Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) {
+    match event {
+        Event::Apply(object) | Event::InitApply(object) => hooks.applied(object),
+        Event::Delete(object) => hooks.deleted(object),
+        Event::InitDone => {
+            let uids = store.state().iter().filter_map(|object| object.meta().uid.clone()).collect();
+            debug!(kind = K::KIND.as_str(), "listed");
+            hooks.listed(&uids);
+        }
+        Event::Init => {}
+    }
+}
+
+/// Changes when a pass is due.
+fn due<K: Resource>(object: &K) -> Option<u64> {
+    let meta = object.meta();
+    let mut hasher = DefaultHasher::new();
+    meta.generation.hash(&mut hasher);
+    meta.finalizers.hash(&mut hasher);
+    meta.deletion_timestamp.is_some().hash(&mut hasher);
+    for (key, value) in object.annotations().iter().filter(|(key, _)| is_ours(key)) {
+        (key, value).hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
+/// Whether an annotation means something to us: upstream's or ours.
+fn is_ours(key: &str) -> bool {
+    key == annotations::DELETION_POLICY
+        || key.split_once('/').is_some_and(|(prefix, _)| prefix == "services.k8s.aws" || prefix == GROUP)
+}
+
+/// Drops from the metadata what no pass reads; it is most of a stored object's memory.
+pub fn prune_metadata(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.retain(|key, _| is_ours(key));
+    }
+    meta.self_link = None;
+}

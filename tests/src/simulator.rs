@@ -1,0 +1,40 @@
+//! The simulated AWS as the suites want it: quick life cycles, and the questions that they ask about its calls.
+//!
+//! Must not: add behaviour of its own; [`emr_simulator::Handle`] has the rest (faults, outcomes, requests, the clock).
+
+use std::time::Duration;
+
+use emr_simulator::{Handle, Options, Rule};
+
+/// Life cycles that pass through every state in about a second and a half.
+pub fn quick() -> Options {
+    Options {
+        pending_for: Duration::from_millis(200),
+        submitted_for: Duration::from_millis(300),
+        running_for: Duration::from_secs(1),
+        cancel_for: Duration::from_millis(300),
+        terminating_for: Duration::from_millis(300),
+        ..Options::default()
+    }
+}
+
+/// Runs of that name (a glob) fail as a Spark program does that ends with an error.
+pub fn failing(name: &str, state_details: &str) -> Rule {
+    Rule {
+        name: Some(name.to_owned()),
+        state: Some("FAILED".to_owned()),
+        failure_reason: Some("USER_ERROR".to_owned()),
+        state_details: Some(state_details.to_owned()),
+        ..Rule::default()
+    }
+}
+
+/// How often an operation was called, however that went.
+pub fn calls(simulator: &Handle, operation: &str) -> u64 {
+    simulator.counters().get(operation).map_or(0, |counter| counter.calls)
+}
+
+/// How often any operation was called.
+pub fn all_calls(simulator: &Handle) -> u64 {
+    simulator.counters().values().map(|counter| counter.calls).sum()
+}

@@ -1,0 +1,4 @@
+//! Every end-to-end suite, in one binary so that one control plane serves the whole run: a module for each topic.
+
+mod control_plane;
+mod harness;
