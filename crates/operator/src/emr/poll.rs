@@ -17,12 +17,13 @@ use super::error::{Class, EmrError};
 use super::limit::RunKey;
 use super::model::JobRunFilter;
 use super::operation::Operation;
+use super::poll_look::{Listed, Look};
 use super::poll_pace::{Budget, FASTEST, interval};
-use super::poll_plan::{Book, Effects, FollowUp, Kind, Listed, Look};
+use super::poll_plan::{Book, Effects, FollowUp};
 use super::pool::{Pool, Scope};
 use crate::quotas::Quotas;
 
-pub use super::poll_plan::{Observed, Tracked};
+pub use super::poll_run::{Observed, Tracked};
 
 /// The first look is so long after the first run, which has hardly moved before.
 const FIRST_LOOK: Duration = FASTEST;
@@ -300,17 +301,6 @@ impl Poller {
     fn interval(&self, home: &Home, jitter: f64) -> Duration {
         let activity = self.with_book(home, |book| book.activity(now())).unwrap_or_default();
         interval(&activity, jitter)
-    }
-}
-
-impl Kind {
-    /// Its name in metrics.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Moved => "moved",
-            Self::Ended => "ended",
-        }
     }
 }
 

@@ -15,146 +15,25 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::model::JobRun;
+use super::poll_look::{Kind, Listed, Look, SLACK, Sizes};
 use super::poll_pace::{Activity, FLOW_WINDOW, since};
+use super::poll_run::{FAILED, LIVE, LOST_AFTER, Observed, RUNNING, Run, Tracked, back};
 use super::queue::RunKey;
 
-/// The states of a run that hasn't ended.
-pub(super) const LIVE: [&str; 4] = ["PENDING", "SUBMITTED", "RUNNING", "CANCEL_PENDING"];
-/// The states of a run that has ended.
-pub(super) const ENDED: [&str; 3] = ["COMPLETED", "FAILED", "CANCELLED"];
-/// All states but RUNNING.
-const MOVED: [&str; 6] = ["PENDING", "SUBMITTED", "CANCEL_PENDING", "COMPLETED", "FAILED", "CANCELLED"];
-const RUNNING: &str = "RUNNING";
-const FAILED: &str = "FAILED";
-
-/// Times in lists have whole seconds, and filters may or may not include their bound.
-const SLACK: Duration = Duration::from_secs(2);
+/// Lists may lag: from this age on, a run that no list has shown is taken as running when it neither waits nor has ended.
+const RUNNING_AFTER: Duration = Duration::from_secs(5);
 /// By how much the clocks of AWS and ours may differ, until the first run has shown it. It only matters for runs whose
 /// time of creation isn't known yet.
 const CLOCK_SLACK: Duration = Duration::from_secs(120);
-/// Lists may lag: from this age on, a run that no list has shown is taken as running when it neither waits nor has ended.
-const RUNNING_AFTER: Duration = Duration::from_secs(5);
-/// From this age on, a run that no list has shown is looked for, and asked for by itself if it isn't found. Its time of
-/// creation may be another than we think: a repeated StartJobRun gives the run of the first one.
-const LOST_AFTER: Duration = Duration::from_secs(10);
-/// How long an answer of DescribeJobRun about a live run holds, when lists keep leaving the run out.
-const DESCRIBED_FOR: Duration = Duration::from_secs(15);
 /// For how long a run that waits or is being cancelled is expected to move any second.
 const MOVES_SOON_FOR: Duration = Duration::from_secs(60);
 /// A live look is due after so many looks or so long.
 const CONFIRM_AFTER_LOOKS: u32 = 60;
 const CONFIRM_AFTER: Duration = Duration::from_secs(600);
-/// A guess at the page size of lists until a list has had two pages.
-const PAGE: usize = 100;
 /// How many runs are described after a look at most; the others are after the next.
 const MOST_DESCRIBED: usize = 50;
 /// Up to so many missing runs are described when it isn't known how long the list of ended ones is.
 const FEW: usize = 3;
-
-/// A run to track.
-#[derive(Clone, Debug)]
-pub struct Tracked {
-    /// The object that is woken.
-    pub key: RunKey,
-    /// The id of the run.
-    pub run_id: String,
-    /// The state that its status shows; none when it was started just now.
-    pub state: Option<String>,
-    /// When the service created it. It counts only with a state, since only both together are the service's word.
-    pub created_at: Option<Timestamp>,
-}
-
-/// What the service last said of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// The state, verbatim.
-    pub state: String,
-    /// The state in words.
-    pub state_details: Option<String>,
-    /// Why it failed.
-    pub failure_reason: Option<String>,
-    /// When it was created.
-    pub created_at: Option<Timestamp>,
-    /// When it ended.
-    pub finished_at: Option<Timestamp>,
-    /// How often its driver has been tried.
-    pub attempts: Option<i32>,
-}
-
-impl Observed {
-    /// Whether the run has ended.
-    pub fn has_ended(&self) -> bool {
-        ENDED.contains(&self.state.as_str())
-    }
-
-    fn of(run: &JobRun) -> Self {
-        Self {
-            state: run.state.clone(),
-            state_details: run.state_details.clone(),
-            failure_reason: run.failure_reason.clone(),
-            created_at: run.created_at,
-            finished_at: run.finished_at,
-            attempts: run.attempts,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Run {
-    key: RunKey,
-    last: Observed,
-    /// Created then at the earliest.
-    born: Timestamp,
-    tracked_at: Timestamp,
-    changed_at: Timestamp,
-    /// An answer or its status has shown it, so that it is known when it was created.
-    seen: bool,
-    /// What is known comes from its status alone, which has no details of a live run.
-    seeded: bool,
-    /// The look during or after which it was added.
-    added_in: u64,
-    seen_in: u64,
-    described_at: Option<Timestamp>,
-}
-
-/// What to list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Live runs.
-    Live,
-    /// All but running ones.
-    Moved,
-    /// Ended ones, after a live look that missed some.
-    Ended,
-}
-
-/// One list to ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) kind: Kind,
-    pub(super) created_after: Timestamp,
-    pub(super) max_pages: u32,
-    number: u64,
-    started: Timestamp,
-}
-
-impl Look {
-    pub(super) fn states(&self) -> &'static [&'static str] {
-        match self.kind {
-            Kind::Live => &LIVE,
-            Kind::Moved => &MOVED,
-            Kind::Ended => &ENDED,
-        }
-    }
-}
-
-/// How a list went.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Listed {
-    pub(super) items: usize,
-    pub(super) pages: u32,
-    pub(super) complete: bool,
-}
 
 /// What changed.
 #[derive(Debug, Default)]
@@ -172,25 +51,14 @@ pub(super) struct FollowUp {
     pub(super) describe: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Estimate {
-    items: usize,
-    since: Timestamp,
-    complete: bool,
-    at: Timestamp,
-}
-
 /// The live runs of one virtual cluster.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     runs: HashMap<String, Run>,
     looks: u64,
     confirmed: Option<(u64, Timestamp)>,
-    live_items: usize,
-    moved_items: Option<Estimate>,
-    page: usize,
+    sizes: Sizes,
     ends: VecDeque<Timestamp>,
-    last_pages: u32,
     /// How late runs are tracked by AWS's clock: the time of the call and what the clocks differ by.
     lateness: Option<Duration>,
     /// Ended by a list that doesn't say why.
@@ -242,15 +110,14 @@ impl Book {
     /// The next list, if anything is tracked.
     pub(super) fn plan(&mut self, now: Timestamp) -> Option<Look> {
         let oldest = self.runs.values().map(|run| run.born).min()?;
-        let live_pages = self.pages(self.live_items.max(1));
+        let live_pages = self.sizes.live_pages();
         let (kind, max_pages) = if self.wants_live(now) {
             (Kind::Live, u32::MAX)
         } else {
-            match self.moved_estimate(oldest, now) {
+            match self.sizes.moved_pages(oldest, now) {
                 // Unknown: worth as many pages as the other look takes, and a bit.
                 None => (Kind::Moved, live_pages.saturating_add(2)),
-                Some(items) => {
-                    let pages = self.pages(items);
+                Some(pages) => {
                     // A live look that misses runs takes another list.
                     let follow_up = u32::from(self.activity(now).ends > 0);
                     if pages <= live_pages.saturating_add(follow_up) {
@@ -276,32 +143,8 @@ impl Book {
             return false;
         }
         let is_lost = |run: &Run| since(run.tracked_at, now) >= LOST_AFTER;
-        (!self.activity(now).is_flow() && self.live_items <= self.page())
+        (!self.activity(now).is_flow() && self.sizes.live_pages() == 1)
             || (since(at, now) >= LOST_AFTER && unseen.any(is_lost))
-    }
-
-    /// How many items a moved look would have; `None` when that is anyone's guess.
-    fn moved_estimate(&self, oldest: Timestamp, now: Timestamp) -> Option<usize> {
-        let estimate = self.moved_items?;
-        if !estimate.complete {
-            let holds = oldest <= estimate.since && since(estimate.at, now) < CONFIRM_AFTER;
-            return holds.then_some(estimate.items);
-        }
-        if oldest < estimate.since {
-            return None;
-        }
-        let then = since(estimate.since, now).as_millis().max(1);
-        let span = since(oldest, now).as_millis().min(then);
-        let scaled = estimate.items as u128 * span / then;
-        usize::try_from(scaled).ok()
-    }
-
-    fn page(&self) -> usize {
-        if self.page == 0 { PAGE } else { self.page }
-    }
-
-    fn pages(&self, items: usize) -> u32 {
-        u32::try_from(items.div_ceil(self.page()).max(1)).unwrap_or(u32::MAX)
     }
 
     /// Takes in one item of a list.
@@ -384,7 +227,13 @@ impl Book {
         effects: &mut Effects,
         now: Timestamp,
     ) -> FollowUp {
-        self.count(look, listed, now);
+        self.sizes.count(look, listed, now);
+        if look.kind == Kind::Live {
+            self.confirmed = Some((look.number, now));
+        }
+        while self.ends.front().is_some_and(|at| since(*at, now) > FLOW_WINDOW) {
+            self.ends.pop_front();
+        }
         let mut follow_up = FollowUp { list: None, describe: std::mem::take(&mut self.unexplained) };
         if listed.complete {
             match look.kind {
@@ -400,43 +249,6 @@ impl Book {
         follow_up
     }
 
-    fn count(&mut self, look: &Look, listed: Listed, now: Timestamp) {
-        if listed.pages > 1 && listed.complete {
-            self.page = listed.items.div_ceil(listed.pages as usize).max(1);
-        } else if listed.pages == 1 {
-            self.page = self.page().max(listed.items);
-        }
-        match look.kind {
-            Kind::Live => {
-                self.live_items = listed.items;
-                self.last_pages = listed.pages;
-                self.confirmed = Some((look.number, now));
-            }
-            Kind::Moved => {
-                self.last_pages = listed.pages;
-                // A list that was left before its end has more than was read.
-                let at_least = if listed.complete { 0 } else { self.page() * listed.pages as usize };
-                self.moved_items = Some(Estimate {
-                    items: listed.items.max(at_least),
-                    since: look.created_after + SLACK,
-                    complete: listed.complete,
-                    at: now,
-                });
-            }
-            Kind::Ended => {
-                self.last_pages += listed.pages;
-                let since = look.created_after + SLACK;
-                // Nearly the same as a moved look since then, as far as there is nothing better.
-                if listed.complete && self.moved_items.is_none_or(|known| known.since >= since) {
-                    self.moved_items = Some(Estimate { items: listed.items, since, complete: true, at: now });
-                }
-            }
-        }
-        while self.ends.front().is_some_and(|at| since(*at, now) > FLOW_WINDOW) {
-            self.ends.pop_front();
-        }
-    }
-
     /// Tracked runs that were there when the list was asked for and that it didn't show.
     fn missing<'a>(&'a self, look: &'a Look) -> impl Iterator<Item = (&'a String, &'a Run)> {
         self.runs.iter().filter(|(_, run)| run.added_in < look.number && run.seen_in != look.number)
@@ -447,8 +259,8 @@ impl Book {
         let missing: Vec<_> =
             self.missing(look).filter(|(_, run)| !run.seen || run.may_be_described(now)).collect();
         let Some(oldest) = missing.iter().map(|(_, run)| run.born).min() else { return };
-        let few = match self.moved_estimate(oldest, now) {
-            Some(items) => self.pages(items) as usize - 1,
+        let few = match self.sizes.moved_pages(oldest, now) {
+            Some(pages) => pages as usize - 1,
             None if since(oldest, now) < CONFIRM_AFTER => 0,
             None => FEW,
         };
@@ -500,7 +312,7 @@ impl Book {
             quiet: youngest.map(|at| since(at, now)).unwrap_or_default(),
             about_to_move: self.runs.values().any(soon),
             ends: self.ends.iter().filter(|at| since(**at, now) <= FLOW_WINDOW).count(),
-            pages: self.last_pages,
+            pages: self.sizes.last_pages(),
         }
     }
 
@@ -509,18 +321,6 @@ impl Book {
         let due = self.runs.iter().filter(|(_, run)| run.may_be_described(now));
         due.map(|(id, _)| id.clone()).take(MOST_DESCRIBED).collect()
     }
-}
-
-impl Run {
-    /// Whether a list would have shown it by now, and DescribeJobRun hasn't just been asked.
-    fn may_be_described(&self, now: Timestamp) -> bool {
-        (self.seen || since(self.tracked_at, now) >= LOST_AFTER)
-            && self.described_at.is_none_or(|at| since(at, now) >= DESCRIBED_FOR)
-    }
-}
-
-fn back(time: Timestamp, by: Duration) -> Timestamp {
-    time.checked_sub(by).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]

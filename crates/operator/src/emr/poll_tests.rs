@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::poll_pace::interval;
+use super::super::poll_run::ENDED;
 use super::*;
 
 fn start() -> Timestamp {
