@@ -32,7 +32,7 @@ const BACKOFF: Duration = Duration::from_secs(1);
 /// The longest way to the next look while the service fails or throttles, which passes.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 /// The longest way to the next look while it is refused, which someone has to mend.
-const LONGEST_BACKOFF_REFUSED: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF_REFUSED: Duration = Duration::from_mins(1);
 
 /// What is known of a tracked run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub(super) const SLACK: Duration = Duration::from_secs(2);
 /// A guess at the page size of lists until a list has had two pages.
 const PAGE: usize = 100;
 /// For how long it holds that a list was too long to be read to its end.
-pub(super) const TOO_LONG_FOR: Duration = Duration::from_secs(600);
+pub(super) const TOO_LONG_FOR: Duration = Duration::from_mins(10);
 
 /// What to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

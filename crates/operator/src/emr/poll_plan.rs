@@ -24,12 +24,12 @@ use super::queue::RunKey;
 const RUNNING_AFTER: Duration = Duration::from_secs(5);
 /// By how much the clocks of AWS and ours may differ, until the first run has shown it. It only matters for runs whose
 /// time of creation isn't known yet.
-const CLOCK_SLACK: Duration = Duration::from_secs(120);
+const CLOCK_SLACK: Duration = Duration::from_mins(2);
 /// For how long a run that waits or is being cancelled is expected to move any second.
-const MOVES_SOON_FOR: Duration = Duration::from_secs(60);
+const MOVES_SOON_FOR: Duration = Duration::from_mins(1);
 /// A live look is due after so many looks or so long.
 const CONFIRM_AFTER_LOOKS: u32 = 60;
-const CONFIRM_AFTER: Duration = Duration::from_secs(600);
+const CONFIRM_AFTER: Duration = Duration::from_mins(10);
 /// How many runs are described after a look at most; the others are after the next.
 const MOST_DESCRIBED: usize = 50;
 /// Up to so many missing runs are described when it isn't known how long the list of ended ones is.

@@ -116,19 +116,16 @@ impl World {
         for (key, observed) in effects.ended.drain(..) {
             let run = self.runs.iter().find(|run| *run.id == *key.uid).unwrap();
             let reports = bill.reports.entry(key.uid.to_string()).or_default();
-            match observed {
-                Some(observed) => {
-                    let (state, at) = run.ended().unwrap();
-                    assert!(at <= now && observed.state == state, "{observed:?} at {now}: {run:?}");
-                    assert_eq!(observed.failure_reason.is_some(), state == "FAILED");
-                    bill.delays.push(since(at, now));
-                    reports.push(observed.state);
-                }
-                None => {
-                    assert!(run.gone.is_some_and(|gone| gone <= now), "{run:?}");
-                    reports.push("GONE".to_owned());
-                }
-            }
+            let Some(observed) = observed else {
+                assert!(run.gone.is_some_and(|gone| gone <= now), "{run:?}");
+                reports.push("GONE".to_owned());
+                continue;
+            };
+            let (state, at) = run.ended().unwrap();
+            assert!(at <= now && observed.state == state, "{observed:?} at {now}: {run:?}");
+            assert_eq!(observed.failure_reason.is_some(), state == "FAILED");
+            bill.delays.push(since(at, now));
+            reports.push(observed.state);
         }
     }
 
@@ -189,8 +186,8 @@ impl World {
     }
 }
 
-fn per_run(count: u32, runs: usize) -> f64 {
-    f64::from(count) / runs as f64
+fn per_run(count: u32, runs: u32) -> f64 {
+    f64::from(count) / f64::from(runs)
 }
 
 #[test]
