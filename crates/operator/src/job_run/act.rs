@@ -181,23 +181,20 @@ impl Pass<'_> {
 
     /// Watches the run, and reports what the service says of it.
     pub async fn observe(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
+        let live = !matches!(observation, Some(Observation::Gone))
+            && !matches!(observation, Some(Observation::Run(seen)) if is_final(&seen.state));
+        if live {
+            self.track(submitted);
+            // Runs are woken when a problem comes and when it goes.
+            if let Some(problem) = self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id) {
+                return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
+            }
+        }
         match observation {
-            None => {
-                self.track(submitted);
-                if let Some(problem) =
-                    self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id)
-                {
-                    return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
-                }
-                Ok(Progress::End(Next::Await))
-            }
+            // Nothing new, but the generation may have moved, or a problem may have gone.
+            None => self.acknowledge().await,
             Some(Observation::Gone) => self.report_then(&Situation::Lost, Next::Await).await,
-            Some(Observation::Run(seen)) => {
-                if !is_final(&seen.state) {
-                    self.track(submitted);
-                }
-                self.report_then(&Situation::Observed(seen), Next::Await).await
-            }
+            Some(Observation::Run(seen)) => self.report_then(&Situation::Observed(seen), Next::Await).await,
         }
     }
 
@@ -322,9 +319,7 @@ impl Pass<'_> {
             run_id: submitted.id.clone(),
             key: self.key(),
             state: status.and_then(|status| status.state.clone()),
-            created_at: status
-                .and_then(|status| status.created_at)
-                .or_else(|| self.run.creation_timestamp().map(|at| at.0)),
+            created_at: status.and_then(|status| status.created_at),
         };
         self.context.poller.track(&self.scope(), &submitted.virtual_cluster_id, tracked);
     }
