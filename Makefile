@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help controlplane build demo up down test lint generate check-generated bench ci
+.PHONY: help controlplane build demo up down test conformance lint generate check-generated bench ci
 
 # A failed test's message is enough; set it to 1 for stack traces.
 export RUST_BACKTRACE ?= 0
@@ -31,6 +31,10 @@ down: ## End what `make up` started.
 
 test: controlplane build ## Run every test.
 	cargo test --workspace
+	@$(MAKE) conformance
+
+conformance: build ## Compare the simulator with moto, an emulator that others wrote, through boto3 (part of `make test`).
+	@python3 tests/conformance/run.py --simulator $(TARGET)/debug/emr-simulator
 
 lint: ## Formatting, clippy, and what may be linked.
 	cargo fmt --all --check

@@ -1,4 +1,4 @@
-//! The chart and manifests/install.yaml install, and what they grant is what the operator needs: no more, no less.
+//! The chart and manifests/install.yaml install, and what they grant is enough for all that the operator does.
 
 use std::time::Duration;
 
