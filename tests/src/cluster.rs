@@ -5,17 +5,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use emr_simulator::{Handle, Options};
+use anyhow::{Context, Result, bail, ensure};
+use emr_simulator::{Handle, JobRunSnapshot, Options};
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::Client;
-use kube::api::{DeleteParams, DynamicObject};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use serde_json::json;
 
 use crate::control_plane::{ControlPlane, shared};
 use crate::namespace::Namespace;
 use crate::objects;
 use crate::operator::{Builder, Operator};
-use crate::{simulator, wait};
+use crate::{manifest, simulator, wait};
 
 /// Longer than anything takes on a busy machine with two cores; a test that passes doesn't wait for it.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -28,6 +30,19 @@ pub struct TestEnv {
     simulator: Handle,
     builder: Builder,
     operator: Operator,
+}
+
+/// An event as `kubectl describe` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenEvent {
+    /// Normal or Warning.
+    pub type_: String,
+    /// One word for machines.
+    pub reason: String,
+    /// One sentence for people.
+    pub note: String,
+    /// How often it happened.
+    pub count: i32,
 }
 
 impl TestEnv {
@@ -150,6 +165,59 @@ impl TestEnv {
     pub async fn delete(&self, api: Api<DynamicObject>, name: &str) -> Result<()> {
         api.delete(name, &DeleteParams::default()).await.with_context(|| format!("can't delete {name}"))?;
         wait::deleted(api, name, PATIENCE).await.with_context(|| self.operators_words())
+    }
+
+    /// Applies a VirtualCluster of that name and waits until it is ready; returns its id.
+    pub async fn ready_cluster(&self, name: &str) -> Result<String> {
+        self.apply(&manifest::virtual_cluster(name, self.namespace())).await?;
+        let cluster = self.condition(self.virtual_clusters(), name, "Ready", "True").await?;
+        objects::status(&cluster, "id").map(str::to_owned).context("a ready cluster has an id")
+    }
+
+    /// Sets an annotation on an object.
+    pub async fn annotate(&self, api: Api<DynamicObject>, name: &str, key: &str, value: &str) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": {key: value}}});
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    /// Every job of that name in AWS.
+    pub fn jobs(&self, name: &str) -> Vec<JobRunSnapshot> {
+        self.simulator.snapshot().job_runs.into_iter().filter(|job| job.name == name).collect()
+    }
+
+    /// The one job of that name in AWS; none or several are an error.
+    pub fn the_job(&self, name: &str) -> Result<JobRunSnapshot> {
+        let mut jobs = self.jobs(name);
+        ensure!(jobs.len() == 1, "there should be one job {name} in AWS, and there are {}", jobs.len());
+        jobs.pop().context("one job")
+    }
+
+    /// The Kubernetes Events about an object, in order.
+    pub async fn events(&self, name: &str) -> Result<Vec<SeenEvent>> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), self.namespace());
+        let mut events = api.list(&ListParams::default()).await?.items;
+        events.retain(|event| event.regarding.as_ref().and_then(|o| o.name.as_deref()) == Some(name));
+        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        let seen = |event: Event| SeenEvent {
+            count: event.series.as_ref().map_or(1, |series| series.count),
+            type_: event.type_.unwrap_or_default(),
+            reason: event.reason.unwrap_or_default(),
+            note: event.note.unwrap_or_default(),
+        };
+        Ok(events.into_iter().map(seen).collect())
+    }
+
+    /// Waits for an event with that reason about an object.
+    pub async fn event(&self, name: &str, reason: &str) -> Result<SeenEvent> {
+        wait::eventually(PATIENCE, &format!("{name} should have an event {reason}"), async || {
+            let mut events = self.events(name).await?;
+            match events.iter().position(|event| event.reason == reason) {
+                Some(index) => Ok(Some(events.swap_remove(index))),
+                None => bail!("events are {events:?}"),
+            }
+        })
+        .await
     }
 
     fn operators_words(&self) -> String {

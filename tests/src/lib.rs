@@ -16,6 +16,7 @@
 pub mod cluster;
 pub mod control_plane;
 pub mod guard;
+pub mod manifest;
 pub mod namespace;
 pub mod objects;
 pub mod operator;

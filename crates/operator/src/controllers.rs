@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, Scopes, Waiters, WatchedScope};
 use crate::emr::limit::RunKey;
-use crate::emr::observe::Observer;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
 use crate::event::Events;
@@ -85,15 +84,15 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let aws = process.readiness.gate("aws", "the AWS identity has not been looked up yet");
     let stores = process.readiness.gate("stores", "the objects have not been listed yet");
     let (awaken, awakened) = mpsc::unbounded_channel();
-    let observer: Arc<dyn Observer> = Arc::new(Counting::new(process.metrics.clone()));
     let pool = Pool::new(PoolConfig {
         region: process.settings.aws_region.clone(),
         endpoint_url: process.settings.aws_endpoint_url.clone(),
         identity_endpoint_url: process.settings.aws_identity_endpoint_url.clone(),
         ca_bundle: std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(Into::into),
         quotas: process.settings.aws_quotas.clone(),
-        wake: awaken.clone(),
-        observer: Arc::clone(&observer),
+        credentials: None,
+        wake: awaken,
+        observer: Arc::new(Counting::new(process.metrics.clone())),
     })
     .await
     .context("the AWS side can't be set up")?;
@@ -117,7 +116,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let clusters: Vec<Half<VirtualCluster>> =
         namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
     let context = Arc::new(Context {
-        poller: Poller::new(Arc::clone(&pool), awaken, observer),
+        poller: Poller::new(Arc::clone(&pool)),
         pool,
         home: Scope { account: identity.account, region: process.settings.aws_region.clone() },
         partition: identity.partition,

@@ -2,3 +2,4 @@
 
 mod control_plane;
 mod harness;
+mod job_run;

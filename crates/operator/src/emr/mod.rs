@@ -25,6 +25,8 @@ pub mod model;
 pub mod observe;
 pub mod operation;
 pub mod poll;
+mod poll_pace;
+mod poll_plan;
 pub mod pool;
 mod queue;
 mod tls;
@@ -32,7 +34,8 @@ mod tls;
 use error::{Class, EmrError, TIMEOUT};
 use limit::{Grant, Limiter};
 use model::{
-    CreateVirtualCluster, Created, JobRun, JobRunFilter, StartJobRun, VirtualCluster, VirtualClusterFilter,
+    CreateVirtualCluster, Created, JobRun, JobRunFilter, Pages, StartJobRun, VirtualCluster,
+    VirtualClusterFilter,
 };
 use observe::Observer;
 use operation::Operation;
@@ -106,13 +109,14 @@ impl Client {
         reply.job_run.and_then(convert::job_run).ok_or_else(|| EmrError::incomplete(operation, "job run"))
     }
 
-    /// Reads job runs page by page and hands over each; returns how many pages there were. After an error, an unknown
-    /// part has been handed over.
+    /// Reads job runs page by page, up to a number of pages, and hands over each. After an error, an unknown part has
+    /// been handed over.
     pub async fn list_job_runs(
         &self,
         filter: &JobRunFilter,
+        max_pages: u32,
         mut each: impl FnMut(JobRun),
-    ) -> Result<u32, EmrError> {
+    ) -> Result<Pages, EmrError> {
         let states: Vec<_> = filter.states.iter().map(|state| sdk::JobRunState::from(*state)).collect();
         let mut request = self
             .sdk
@@ -125,7 +129,11 @@ impl Client {
             let reply = self.call(Operation::ListJobRuns, None, || request.clone().send()).await?;
             pages += 1;
             reply.job_runs.into_iter().flatten().filter_map(convert::job_run).for_each(&mut each);
-            let Some(token) = reply.next_token.filter(|token| !token.is_empty()) else { return Ok(pages) };
+            let token = reply.next_token.filter(|token| !token.is_empty());
+            let complete = token.is_none();
+            let Some(token) = token.filter(|_| pages < max_pages) else {
+                return Ok(Pages { pages, complete });
+            };
             request = request.next_token(token);
         }
     }

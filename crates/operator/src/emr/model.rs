@@ -8,7 +8,7 @@ use emrcontainers_api::virtual_cluster::SchedulerConfiguration;
 use jiff::Timestamp;
 
 /// A virtual cluster to create.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct CreateVirtualCluster {
     /// Repeating a request with the same token gives the same virtual cluster.
     pub client_token: String,
@@ -117,7 +117,7 @@ pub struct JobRun {
 }
 
 /// Which virtual clusters to list.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct VirtualClusterFilter {
     /// Only those of this EKS cluster.
     pub eks_cluster: Option<String>,
@@ -126,7 +126,7 @@ pub struct VirtualClusterFilter {
 }
 
 /// Which job runs to list.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct JobRunFilter {
     /// The virtual cluster.
     pub virtual_cluster_id: String,
@@ -134,4 +134,13 @@ pub struct JobRunFilter {
     pub states: Vec<&'static str>,
     /// Only those created after this.
     pub created_after: Option<Timestamp>,
+}
+
+/// How far a list was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// So many pages were read.
+    pub pages: u32,
+    /// There are no more.
+    pub complete: bool,
 }

@@ -1,47 +1,374 @@
-//! stub
-use super::limit::RunKey;
-use super::observe::Observer;
-use super::pool::{Pool, Scope};
+//! Observes live runs by lists: a task for each virtual cluster that has any, and a wake-up for each run that changed.
+//!
+//! What to ask and what an answer means is decided in `poll_plan`, when to ask in `poll_pace`; here are the calls. A run
+//! that ended is tracked no more, and a virtual cluster without live runs has no task: both cost nothing. Nothing here
+//! writes anything, and no run is asked for by itself unless lists leave a question open.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use jiff::Timestamp;
-use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::Client;
+use super::error::{Class, EmrError};
+use super::limit::RunKey;
+use super::model::JobRunFilter;
+use super::operation::Operation;
+use super::poll_pace::{Budget, FASTEST, interval};
+use super::poll_plan::{Book, Effects, FollowUp, Kind, Listed, Look};
+use super::pool::{Pool, Scope};
+use crate::quotas::Quotas;
+
+pub use super::poll_plan::{Observed, Tracked};
+
+/// The first look is so long after the first run, which has hardly moved before.
+const FIRST_LOOK: Duration = FASTEST;
+/// After a failure the next look is at least so long away, and twice as long after each further one.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// The longest way to the next look, however often the last ones failed.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// What is known of a tracked run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Seen {
-    pub state: String,
-    pub state_details: Option<String>,
-    pub failure_reason: Option<String>,
-    pub created_at: Option<Timestamp>,
-    pub finished_at: Option<Timestamp>,
-    pub attempts: Option<i32>,
-}
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Observation {
-    Seen(Seen),
+    /// The service's last word.
+    Run(Observed),
+    /// The service doesn't know the run any more.
     Gone,
 }
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Tracked {
-    pub run_id: String,
-    pub key: RunKey,
-    pub state: String,
-    pub created_at: Option<Timestamp>,
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Home {
+    scope: Scope,
+    virtual_cluster_id: String,
 }
-#[allow(missing_docs)]
-pub struct Poller;
-#[allow(missing_docs)]
+
+struct Cluster {
+    book: Book,
+    problem: Option<String>,
+    changed: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct State {
+    clusters: HashMap<Arc<Home>, Cluster>,
+    /// By UID, for runs that are tracked.
+    homes: HashMap<Arc<str>, (Arc<Home>, String)>,
+    /// By UID, for runs that have ended and aren't forgotten yet.
+    ended: HashMap<Arc<str>, (String, Observation)>,
+    budgets: HashMap<Scope, Budget>,
+}
+
+struct Shared {
+    pool: Arc<Pool>,
+    state: Mutex<State>,
+}
+
+/// Tracks live runs. Clones share everything.
+#[derive(Clone)]
+pub struct Poller {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller").finish_non_exhaustive()
+    }
+}
+
 impl Poller {
-    pub fn new(_: Arc<Pool>, _: UnboundedSender<RunKey>, _: Arc<dyn Observer>) -> Self {
-        Self
+    /// A poller that asks through the pool's clients and wakes through the pool's channel.
+    pub fn new(pool: Arc<Pool>) -> Self {
+        Self { shared: Arc::new(Shared { pool, state: Mutex::default() }) }
     }
-    pub fn track(&self, _: &Scope, _: &str, _: Tracked) {}
-    pub fn untrack(&self, _: &str) {}
-    pub fn observed(&self, _: &str) -> Option<Observation> {
-        None
+
+    /// Tracks a run until it has ended. Tracking it again changes nothing, also after it has ended, until
+    /// [`untrack`](Self::untrack); another run of the same object takes its place.
+    pub fn track(&self, scope: &Scope, virtual_cluster_id: &str, run: Tracked) {
+        let uid = run.key.uid.clone();
+        {
+            let state = self.state();
+            let tracked = state.homes.get(&uid).is_some_and(|(_, run_id)| *run_id == run.run_id);
+            let ended = state.ended.get(&uid).is_some_and(|(run_id, _)| *run_id == run.run_id);
+            if tracked || ended {
+                return;
+            }
+        }
+        self.untrack(&uid);
+        let home = Arc::new(Home { scope: scope.clone(), virtual_cluster_id: virtual_cluster_id.to_owned() });
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.homes.insert(uid, (home.clone(), run.run_id.clone()));
+        let is_new = !state.clusters.contains_key(&home);
+        let cluster = state.clusters.entry(home.clone()).or_insert_with(|| Cluster {
+            book: Book::default(),
+            problem: None,
+            changed: Arc::default(),
+        });
+        if cluster.book.track(run, now()) {
+            self.shared.pool.config().observer.tracked(1);
+        }
+        if is_new {
+            tokio::spawn(watch(self.clone(), home, cluster.changed.clone()));
+        } else {
+            cluster.changed.notify_one();
+        }
     }
-    pub fn problem(&self, _: &str) -> Option<String> {
-        None
+
+    /// Forgets a run, whether it has ended or not.
+    pub fn untrack(&self, uid: &str) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.ended.remove(uid);
+        let Some((home, run_id)) = state.homes.remove(uid) else { return };
+        if state.clusters.get_mut(&home).is_some_and(|cluster| cluster.book.untrack(&run_id)) {
+            self.shared.pool.config().observer.tracked(-1);
+        }
     }
+
+    /// What the service has said of a run since it is tracked; kept after its end until [`untrack`](Self::untrack).
+    pub fn observed(&self, uid: &str) -> Option<Observation> {
+        let state = self.state();
+        if let Some((_, observation)) = state.ended.get(uid) {
+            return Some(observation.clone());
+        }
+        let (home, run_id) = state.homes.get(uid)?;
+        state.clusters.get(home)?.book.observed(run_id).cloned().map(Observation::Run)
+    }
+
+    /// Why the runs of a virtual cluster can't be observed, in AWS's words. Its runs are woken when that changes.
+    pub fn problem(&self, scope: &Scope, virtual_cluster_id: &str) -> Option<String> {
+        let home = Home { scope: scope.clone(), virtual_cluster_id: virtual_cluster_id.to_owned() };
+        self.state().clusters.get(&home)?.problem.clone()
+    }
+
+    /// How many runs are tracked.
+    pub fn tracked(&self) -> usize {
+        self.state().clusters.values().map(|cluster| cluster.book.len()).sum()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each method leaves the state consistent: a panic of another thread doesn't break it.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_book<T>(&self, home: &Home, act: impl FnOnce(&mut Book) -> T) -> Option<T> {
+        self.state().clusters.get_mut(home).map(|cluster| act(&mut cluster.book))
+    }
+
+    /// The next list, or the end: a virtual cluster without live runs is dropped.
+    fn plan(&self, home: &Home) -> Option<Look> {
+        let mut state = self.state();
+        let look = state.clusters.get_mut(home).and_then(|cluster| cluster.book.plan(now()));
+        if look.is_none() {
+            state.clusters.remove(home);
+        }
+        look
+    }
+
+    /// Asks for a list and for what it leaves open. Returns how many pages that took, also when it failed.
+    async fn look(&self, client: &Client, home: &Home, look: &Look) -> (u32, Result<(), EmrError>) {
+        let (mut pages, mut woken) = (0, 0);
+        let mut next = Some(look.clone());
+        let mut result = Ok(());
+        let mut describe = Vec::new();
+        while let Some(look) = next.take() {
+            let (listed, effects) = self.list(client, home, &look).await;
+            woken += self.apply(effects);
+            match listed {
+                Ok((listed, follow_up)) => {
+                    pages += listed.pages;
+                    next = follow_up.list;
+                    describe.extend(follow_up.describe);
+                }
+                Err(error) => {
+                    pages += 1;
+                    result = Err(error);
+                }
+            }
+        }
+        if result.as_ref().is_err_and(|error| matches!(error.class, Class::NotFound | Class::Refused)) {
+            // A virtual cluster that isn't known any more: its runs may not be either.
+            describe = self.with_book(home, |book| book.some(now())).unwrap_or_default();
+        }
+        for run_id in describe {
+            match self.describe(client, home, &run_id).await {
+                Ok(effects) => woken += self.apply(effects),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        self.shared.pool.config().observer.look(look.kind.name(), pages, woken);
+        (pages, result)
+    }
+
+    async fn list(
+        &self,
+        client: &Client,
+        home: &Home,
+        look: &Look,
+    ) -> (Result<(Listed, FollowUp), EmrError>, Effects) {
+        let filter = JobRunFilter {
+            virtual_cluster_id: home.virtual_cluster_id.clone(),
+            states: look.states().to_vec(),
+            created_after: Some(look.created_after),
+        };
+        let mut effects = Effects::default();
+        let mut items = 0;
+        let pages = client
+            .list_job_runs(&filter, look.max_pages, |item| {
+                items += 1;
+                self.with_book(home, |book| book.absorb(look, &item, &mut effects, now()));
+            })
+            .await;
+        let result = pages.map(|read| {
+            let listed = Listed { items, pages: read.pages, complete: read.complete };
+            let finish = |book: &mut Book| book.finish(look, listed, &mut effects, now());
+            (listed, self.with_book(home, finish).unwrap_or_default())
+        });
+        (result, effects)
+    }
+
+    async fn describe(&self, client: &Client, home: &Home, run_id: &str) -> Result<Effects, EmrError> {
+        let mut effects = Effects::default();
+        let answer = match client.describe_job_run(&home.virtual_cluster_id, run_id).await {
+            Ok(run) => Some(run),
+            Err(error) if error.class == Class::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        self.with_book(home, |book| book.described(run_id, answer.as_ref(), &mut effects, now()));
+        Ok(effects)
+    }
+
+    /// Stores what has ended and wakes what has changed; returns how many that are.
+    fn apply(&self, effects: Effects) -> usize {
+        let config = self.shared.pool.config();
+        let woken = effects.changed.len() + effects.ended.len();
+        let mut keys = effects.changed;
+        let mut state = self.state();
+        for (key, observed) in effects.ended {
+            config.observer.tracked(-1);
+            if let Some((_, run_id)) = state.homes.remove(&key.uid) {
+                let observation = observed.map_or(Observation::Gone, Observation::Run);
+                state.ended.insert(key.uid.clone(), (run_id, observation));
+            }
+            keys.push(key);
+        }
+        drop(state);
+        self.wake(keys);
+        woken
+    }
+
+    fn wake(&self, keys: impl IntoIterator<Item = RunKey>) {
+        for key in keys {
+            // Nobody listens any more when the process ends.
+            let _ = self.shared.pool.config().wake.send(key);
+        }
+    }
+
+    /// Keeps why lists fail, and wakes all runs of the virtual cluster when that changes.
+    fn set_problem(&self, home: &Home, problem: Option<String>) {
+        let mut state = self.state();
+        let Some(cluster) = state.clusters.get_mut(home).filter(|cluster| cluster.problem != problem) else {
+            return;
+        };
+        cluster.problem = problem;
+        let keys: Vec<_> = cluster.book.keys().cloned().collect();
+        drop(state);
+        self.wake(keys);
+    }
+
+    /// Takes pages from the budget of the scope; returns how long the quota makes us wait.
+    fn spend(&self, home: &Home, pages: u32) -> Duration {
+        let Quotas::PerOperation { buckets, .. } = &self.shared.pool.config().quotas else {
+            return Duration::ZERO;
+        };
+        let Some(quota) = buckets.get(Operation::ListJobRuns.name()) else { return Duration::ZERO };
+        let now = now();
+        let mut state = self.state();
+        let budget = state.budgets.entry(home.scope.clone()).or_insert_with(|| Budget::of(*quota, now));
+        budget.spend(pages, now)
+    }
+
+    fn interval(&self, home: &Home, jitter: f64) -> Duration {
+        let activity = self.with_book(home, |book| book.activity(now())).unwrap_or_default();
+        interval(&activity, jitter)
+    }
+}
+
+impl Kind {
+    /// Its name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Moved => "moved",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Looks at one virtual cluster until nothing in it is live.
+async fn watch(poller: Poller, home: Arc<Home>, changed: Arc<Notify>) {
+    let client = poller.shared.pool.client(&home.scope);
+    let mut failures = 0_u32;
+    let mut last = Instant::now();
+    let mut next = last + FIRST_LOOK.mul_f64(1.0 + 0.1 * jitter());
+    loop {
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => break,
+                // A new run moves sooner than the old ones that set the pace; it doesn't heal what fails.
+                () = changed.notified(), if failures == 0 => {
+                    let sooner = (last + poller.interval(&home, 0.0)).max(Instant::now() + FIRST_LOOK);
+                    next = next.min(sooner);
+                }
+            }
+        }
+        let Some(look) = poller.plan(&home) else { return };
+        last = Instant::now();
+        let (pages, result) = poller.look(&client, &home, &look).await;
+        let pace = poller.interval(&home, jitter()).max(poller.spend(&home, pages));
+        next = last + pace;
+        match result {
+            Ok(()) => {
+                failures = 0;
+                poller.set_problem(&home, None);
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                next = Instant::now() + backoff(failures).max(pace);
+                tracing::debug!(virtual_cluster = home.virtual_cluster_id, %error, failures, "a look at job runs failed");
+                match error.class {
+                    // Both pass; neither is anything that the owner of a run can do about.
+                    Class::Throttled | Class::Transient => {}
+                    Class::NotFound
+                    | Class::AccessDenied
+                    | Class::Retryable
+                    | Class::NotCancellable
+                    | Class::AlreadyTerminated
+                    | Class::NamespaceTaken
+                    | Class::Refused => poller.set_problem(&home, Some(error.to_string())),
+                }
+            }
+        }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let exponent = failures.saturating_sub(1).min(16);
+    (BACKOFF * 2_u32.saturating_pow(exponent)).min(LONGEST_BACKOFF).mul_f64(1.0 + 0.25 * jitter())
+}
+
+/// Between -1 and 1.
+fn jitter() -> f64 {
+    2.0 * rand::random::<f64>() - 1.0
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
-use aws_sdk_emrcontainers::config::StalledStreamProtectionConfig;
+use aws_sdk_emrcontainers::config::{SharedCredentialsProvider, StalledStreamProtectionConfig};
 use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -47,6 +47,8 @@ pub struct PoolConfig {
     pub identity_endpoint_url: Option<String>,
     /// A file of PEM certificates to trust besides the system's: the value of `AWS_CA_BUNDLE`.
     pub ca_bundle: Option<PathBuf>,
+    /// Credentials to use in place of the SDK's default chain (environment, IRSA, Pod Identity, …).
+    pub credentials: Option<SharedCredentialsProvider>,
     /// What we may call, in each scope.
     pub quotas: Quotas,
     /// Receives the keys whose turn has come.
@@ -102,6 +104,9 @@ impl Pool {
         if let Some(path) = &config.ca_bundle {
             loader = loader.http_client(tls::http_client(path)?);
         }
+        if let Some(credentials) = &config.credentials {
+            loader = loader.credentials_provider(credentials.clone());
+        }
         Ok(Self { base: loader.load().await, config, clients: Mutex::default() })
     }
 
@@ -109,6 +114,10 @@ impl Pool {
     pub fn client(&self, scope: &Scope) -> Client {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.entry(scope.clone()).or_insert_with(|| self.connect(scope)).clone()
+    }
+
+    pub(super) fn config(&self) -> &PoolConfig {
+        &self.config
     }
 
     fn connect(&self, scope: &Scope) -> Client {

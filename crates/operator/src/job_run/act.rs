@@ -18,7 +18,7 @@ use super::target::{ClusterTarget, Target};
 use crate::context::Context;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::limit::{Grant, Kind as TurnKind, RunKey, Turn};
-use crate::emr::model::{JobRunFilter, StartJobRun};
+use crate::emr::model::{self, JobRunFilter, StartJobRun};
 use crate::emr::poll::{Observation, Tracked};
 use crate::emr::pool::Scope;
 use crate::event::{EventType, reason};
@@ -180,13 +180,15 @@ impl Pass<'_> {
         match observation {
             None => {
                 self.track(submitted);
-                if let Some(problem) = self.context.poller.problem(&submitted.virtual_cluster_id) {
+                if let Some(problem) =
+                    self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id)
+                {
                     return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
                 }
                 Ok(Progress::End(Next::Await))
             }
             Some(Observation::Gone) => self.report_then(&Situation::Lost, Next::Await).await,
-            Some(Observation::Seen(seen)) => {
+            Some(Observation::Run(seen)) => {
                 if !is_final(&seen.state) {
                     self.track(submitted);
                 }
@@ -234,7 +236,7 @@ impl Pass<'_> {
     pub async fn await_end(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
         self.track(submitted);
         match observation {
-            Some(Observation::Seen(seen)) => self.report_then(&Situation::Observed(seen), Next::Await).await,
+            Some(Observation::Run(seen)) => self.report_then(&Situation::Observed(seen), Next::Await).await,
             Some(Observation::Gone) | None => Ok(Progress::End(Next::Await)),
         }
     }
@@ -252,7 +254,7 @@ impl Pass<'_> {
         };
         let mut found = None;
         let listed = client
-            .list_job_runs(&filter, |run| {
+            .list_job_runs(&filter, u32::MAX, |run: model::JobRun| {
                 if run.client_token.as_deref() == Some(token) {
                     found = Some(run);
                 }
@@ -321,7 +323,7 @@ impl Pass<'_> {
         let tracked = Tracked {
             run_id: submitted.id.clone(),
             key: self.key(),
-            state: status.and_then(|status| status.state.clone()).unwrap_or_default(),
+            state: status.and_then(|status| status.state.clone()),
             created_at: status
                 .and_then(|status| status.created_at)
                 .or_else(|| self.run.creation_timestamp().map(|at| at.0)),

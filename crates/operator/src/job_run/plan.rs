@@ -109,11 +109,11 @@ fn plan_deletion(view: &View<'_>) -> Step {
     };
     match view.observation {
         Some(Observation::Gone) => Step::Release,
-        Some(Observation::Seen(seen)) if job_run::is_final(&seen.state) => Step::Release,
+        Some(Observation::Run(seen)) if job_run::is_final(&seen.state) => Step::Release,
         observation => {
             let cancelling = view.memory.cancel_asked
                 || current_state(run) == Some(job_run::CANCEL_PENDING)
-                || matches!(observation, Some(Observation::Seen(s)) if s.state == job_run::CANCEL_PENDING);
+                || matches!(observation, Some(Observation::Run(s)) if s.state == job_run::CANCEL_PENDING);
             if cancelling { Step::AwaitEnd(submitted) } else { Step::Cancel(submitted) }
         }
     }

@@ -16,7 +16,7 @@ use emrcontainers_api::status::AckResourceMetadata;
 use jiff::Timestamp;
 
 use super::plan;
-use crate::emr::poll::Seen;
+use crate::emr::poll::Observed;
 use crate::settings::JobReadyPolicy;
 
 /// The failure reason of a run that was never submitted because the service or its own spec forbids it.
@@ -52,7 +52,7 @@ pub enum Situation<'a> {
     /// The service has accepted the run.
     Submitted(&'a Submission),
     /// The service said something of the run.
-    Observed(&'a Seen),
+    Observed(&'a Observed),
     /// The service was asked to cancel the run.
     CancelAsked,
     /// The service no longer knows the run.
@@ -163,7 +163,7 @@ fn has_ended(status: &JobRunStatus) -> bool {
     status.state.as_deref().is_some_and(is_final)
 }
 
-fn observe(status: &mut JobRunStatus, seen: &Seen) {
+fn observe(status: &mut JobRunStatus, seen: &Observed) {
     if has_ended(status) && !is_final(&seen.state) {
         return;
     }
