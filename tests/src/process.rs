@@ -187,9 +187,8 @@ impl Usage {
         };
         let status = read("status")?;
         let bytes = |name: &str| {
-            let kib = |line: &str| {
-                line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-            };
+            let kib =
+                |line: &str| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok();
             let kib = status.lines().find_map(kib);
             Ok::<_, anyhow::Error>(
                 kib.with_context(|| format!("no {name} in /proc: the process has ended"))? * 1024,

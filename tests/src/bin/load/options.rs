@@ -99,7 +99,10 @@ pub(crate) struct Scenario {
 impl Scenario {
     /// Refuses what makes no sense.
     pub(crate) fn check(&self) -> Result<()> {
-        ensure!(self.runs > 0 && self.clusters > 0 && self.parallel > 0, "--runs, --clusters and --parallel must be above 0");
+        ensure!(
+            self.runs > 0 && self.clusters > 0 && self.parallel > 0,
+            "--runs, --clusters and --parallel must be above 0"
+        );
         ensure!(self.controllers > 0, "--controllers must be above 0");
         ensure!(
             (1..=self.clusters).contains(&self.namespaces),

@@ -66,16 +66,7 @@ impl Rig {
             scenario.clusters,
             from.elapsed().as_secs_f64()
         );
-        Ok(Self {
-            watching,
-            controllers,
-            simulator,
-            client,
-            plane,
-            clusters,
-            kubernetes,
-            _beside: beside,
-        })
+        Ok(Self { watching, controllers, simulator, client, plane, clusters, kubernetes, _beside: beside })
     }
 
     /// Fails, with a log, when anything has ended.
@@ -124,8 +115,9 @@ async fn make_clusters(
     }
     for (index, namespace) in clusters.iter().enumerate() {
         let api = objects::ours(client, namespace, "VirtualCluster");
+        let name = cluster_name(index);
         let what = "the VirtualCluster should have an id and ACK.ResourceSynced";
-        let ready = wait::object(api, &cluster_name(index), CLUSTER_READY_WITHIN, what, |cluster| {
+        let ready = wait::object(api, &name, CLUSTER_READY_WITHIN, what, |cluster| {
             let synced = objects::condition(cluster?, "ACK.ResourceSynced")?.status == "True";
             (synced && objects::status(cluster?, "id").is_some()).then_some(())
         });

@@ -66,7 +66,9 @@ impl Workload {
         let spread = clusters.iter().enumerate().cycle();
         let jobs: Result<Vec<Job>> = spread
             .zip(0..number)
-            .map(|((cluster, namespace), run)| job(&format!("run-{run:06}"), &cluster_name(cluster), namespace))
+            .map(|((cluster, namespace), run)| {
+                job(&format!("run-{run:06}"), &cluster_name(cluster), namespace)
+            })
             .collect();
         let clients: Result<Vec<Client>> = (0..CLIENTS).map(|_| plane.client()).collect();
         let workload = Self { jobs: Arc::new(jobs?), clients: clients?, parallel };
