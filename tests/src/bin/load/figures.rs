@@ -60,7 +60,7 @@ pub(crate) struct Times {
     pub(crate) end: Option<Quantiles>,
     /// The create request itself.
     pub(crate) create: Option<Quantiles>,
-    /// How late the load test was with it.
+    /// How late the load test was with it; at once, all but the first few wait for their turn.
     pub(crate) late: Option<Quantiles>,
 }
 
@@ -92,6 +92,7 @@ impl Times {
         seen: &HashMap<String, Seen>,
         jobs: &[JobRunSnapshot],
         requests: &[LoggedRequest],
+        at_a_rate: bool,
     ) -> Self {
         let started = starts(requests);
         let ends: HashMap<&str, Timestamp> =
@@ -112,7 +113,9 @@ impl Times {
                 Some(ms(*ends.get(id.as_str())?, seen.end.as_ref()?.1))
             })),
             create: Quantiles::of(created.iter().map(|run| ms(run.sent, run.replied))),
-            late: Quantiles::of(created.iter().map(|run| run.late.as_secs_f64() * 1000.0)),
+            late: Quantiles::of(
+                created.iter().filter(|_| at_a_rate).map(|run| run.late.as_secs_f64() * 1000.0),
+            ),
         }
     }
 }

@@ -38,7 +38,9 @@ async fn main() -> ExitCode {
     match ended {
         Ok(complaints) if complaints.is_empty() => ExitCode::SUCCESS,
         Ok(complaints) => {
-            complaints.iter().for_each(|complaint| eprintln!("failed: {complaint}"));
+            for complaint in complaints {
+                eprintln!("failed: {complaint}");
+            }
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -122,29 +122,29 @@ impl Scenario {
     /// The load in words.
     pub(crate) fn describe(&self) -> String {
         let pace = self.rate.map_or_else(|| "at once".to_owned(), |rate| format!("at {rate} a second"));
-        let mut words = format!(
+        let mut words = vec![format!(
             "{} runs of {} s {pace}, {} virtual clusters in {} namespace(s)",
             self.runs,
             self.run_time().as_secs_f64(),
             self.clusters,
             self.namespaces
-        );
+        )];
         if let Some(every) = self.kill_every {
-            words += &format!(", kill -9 about every {} s", every.as_secs_f64());
+            words.push(format!("kill -9 about every {} s", every.as_secs_f64()));
         }
         if self.lose > 0.0 {
-            words += &format!(", {} % of the replies to StartJobRun lost", self.lose * 100.0);
+            words.push(format!("{} % of the replies to StartJobRun lost", self.lose * 100.0));
         }
         if self.quotas != Quotas::off() {
-            words += ", AWS quotas in force";
+            words.push("AWS quotas in force".to_owned());
         }
         if !self.aws_latency.is_zero() {
-            words += &format!(", {} ms for each AWS call", self.aws_latency.as_millis());
+            words.push(format!("{} ms for each AWS call", self.aws_latency.as_millis()));
         }
         if self.controllers > 1 {
-            words += &format!(", {} controllers", self.controllers);
+            words.push(format!("{} controllers", self.controllers));
         }
-        words
+        words.join(", ")
     }
 }
 

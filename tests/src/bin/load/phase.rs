@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use ::tests::operator::Metrics;
+use ::tests::process::Usage;
 use anyhow::{Result, ensure};
 use emr_simulator::Counter;
 use http::Request;
 use serde::Serialize;
-use tests::operator::Metrics;
-use tests::process::Usage;
 
 use crate::controllers::Used;
 use crate::machine::Cores;
@@ -83,21 +83,21 @@ pub(crate) struct Phase {
     pub(crate) api_requests_by_kind: BTreeMap<String, u64>,
     /// Changes of JobRuns that the watch saw.
     pub(crate) writes: u64,
-    pub(crate) cpu: Cpu,
+    pub(crate) cpu_ms: Cpu,
 }
 
-/// CPU time in milliseconds. The kernel reports it in steps of 10 ms.
+/// CPU time, in milliseconds. The kernel reports it in steps of 10 ms.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Cpu {
-    pub(crate) controller_ms: f64,
-    pub(crate) api_server_ms: f64,
-    pub(crate) etcd_ms: f64,
+    pub(crate) controller: f64,
+    pub(crate) api_server: f64,
+    pub(crate) etcd: f64,
     /// The load test itself, with the simulated AWS.
-    pub(crate) load_ms: f64,
+    pub(crate) load: f64,
     /// Everything else on the machine.
-    pub(crate) others_ms: f64,
+    pub(crate) others: f64,
     /// Taken by other guests of the host.
-    pub(crate) stolen_ms: f64,
+    pub(crate) stolen: f64,
 }
 
 impl Phase {
@@ -106,7 +106,7 @@ impl Phase {
         let mut phase = Self {
             seconds: (after.at - before.at).as_secs_f64(),
             writes: after.writes.saturating_sub(before.writes),
-            cpu: Cpu::between(before, after),
+            cpu_ms: Cpu::between(before, after),
             api_requests_by_kind: difference(&before.api, &after.api),
             ..Self::default()
         };
@@ -138,15 +138,15 @@ impl Cpu {
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
         let of = |pick: fn(&Mark) -> Duration| ms(pick(after).saturating_sub(pick(before)));
         let mut cpu = Self {
-            controller_ms: of(|mark| mark.used.cpu),
-            api_server_ms: of(|mark| mark.api_server),
-            etcd_ms: of(|mark| mark.etcd),
-            load_ms: of(|mark| mark.load),
-            others_ms: 0.0,
-            stolen_ms: of(|mark| mark.cores.stolen),
+            controller: of(|mark| mark.used.cpu),
+            api_server: of(|mark| mark.api_server),
+            etcd: of(|mark| mark.etcd),
+            load: of(|mark| mark.load),
+            others: 0.0,
+            stolen: of(|mark| mark.cores.stolen),
         };
-        let known = cpu.controller_ms + cpu.api_server_ms + cpu.etcd_ms + cpu.load_ms;
-        cpu.others_ms = (of(|mark| mark.cores.busy) - known).max(0.0);
+        let known = cpu.controller + cpu.api_server + cpu.etcd + cpu.load;
+        cpu.others = (of(|mark| mark.cores.busy) - known).max(0.0);
         cpu
     }
 }

@@ -97,8 +97,8 @@ fn rows(figures: &Figures) -> Vec<(&'static str, String)> {
             "CPU a run: controller; kube-apiserver",
             format!(
                 "{:.2} ms; {:.2} ms",
-                of_runs(busy.cpu.controller_ms, *runs),
-                of_runs(busy.cpu.api_server_ms, *runs)
+                of_runs(busy.cpu_ms.controller, *runs),
+                of_runs(busy.cpu_ms.api_server, *runs)
             ),
         ),
         (
@@ -171,17 +171,17 @@ fn conditions(figures: &Figures) -> String {
 
 fn shares(phase: &Phase) -> String {
     let share = |ms: f64| ratio(ms / 10.0, phase.seconds);
-    let cpu = &phase.cpu;
+    let cpu = &phase.cpu_ms;
     let mut text = format!(
         "controller {:.2}, kube-apiserver {:.0}, etcd {:.0}, load test and AWS {:.0}, others {:.0}",
-        share(cpu.controller_ms),
-        share(cpu.api_server_ms),
-        share(cpu.etcd_ms),
-        share(cpu.load_ms),
-        share(cpu.others_ms)
+        share(cpu.controller),
+        share(cpu.api_server),
+        share(cpu.etcd),
+        share(cpu.load),
+        share(cpu.others)
     );
-    if cpu.stolen_ms > 0.0 {
-        write!(text, ", taken by the host {:.0}", share(cpu.stolen_ms)).ok();
+    if cpu.stolen > 0.0 {
+        write!(text, ", taken by the host {:.0}", share(cpu.stolen)).ok();
     }
     text
 }

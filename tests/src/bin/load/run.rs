@@ -1,5 +1,6 @@
 //! One load from its start to its figures.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -60,7 +61,7 @@ pub(crate) async fn measure(name: &str, command: &Command, scenario: &Scenario) 
     let jobs = rig.simulator.snapshot().job_runs;
     let requests = rig.simulator.requests_since(0);
     let twice = duplicates(&jobs);
-    let mut ended = std::collections::BTreeMap::new();
+    let mut ended = BTreeMap::new();
     for (state, _) in seen.values().filter_map(|seen| seen.end.as_ref()) {
         *ended.entry(state.clone()).or_default() += 1;
     }
@@ -77,7 +78,7 @@ pub(crate) async fn measure(name: &str, command: &Command, scenario: &Scenario) 
         runs: scenario.runs,
         ended,
         unfinished: scenario.runs.saturating_sub(finished(&progress, scenario)),
-        times: Times::of(&created, &seen, &jobs, &requests),
+        times: Times::of(&created, &seen, &jobs, &requests, scenario.rate.is_some()),
         created_per_second: pace(&created),
         busy: Phase::between(&begin, &end, created.len().try_into()?),
         resident_mib: mib(end.used().resident_bytes),

@@ -45,7 +45,8 @@ fn set(base: &Scenario) -> Vec<(&'static str, Scenario)> {
         ("10-a-second", Scenario { idle_seconds: 0, ..of(600, Some(10.0)) }),
         ("5000-finished", of(5000, None)),
         ("10000-finished", of(10_000, None)),
-        ("2000-long", Scenario { long: true, ..of(2000, None) }),
+        // Old enough that a controller may look less often.
+        ("2000-long", Scenario { long: true, settle: Duration::from_mins(1), ..of(2000, None) }),
         (
             // Slow enough for a dozen kills while runs are being started.
             "kills-and-losses",
