@@ -22,7 +22,6 @@ use crate::emr::model::{self, JobRunFilter, StartJobRun};
 use crate::emr::poll::{Observation, Tracked};
 use crate::emr::pool::Scope;
 use crate::event::{EventType, reason};
-use crate::memory::Memory;
 use crate::pass::{Next, PassError};
 use crate::timing;
 use crate::write::{self, Written};
@@ -37,8 +36,6 @@ pub struct Pass<'a> {
     pub uid: &'a str,
     /// What it refers to, resolved.
     pub target: &'a Target,
-    /// What this process did for it.
-    pub memory: &'a Memory<JobRun>,
     /// Everything else.
     pub context: &'a Context,
 }
@@ -58,6 +55,16 @@ impl Pass<'_> {
     /// Says why the run can't be submitted; nothing is repeated.
     pub async fn refuse(&self, why: &str) -> Result {
         self.report_then(&Situation::Refused(why), Next::Await).await
+    }
+
+    /// Says that a refused run is tried again. The status must not say FAILED while a start is under way: a run that
+    /// was refused is released without a look for its job.
+    pub async fn reopen(&self) -> Result {
+        let message = "the run was refused before and is tried again";
+        match self.report(&Situation::Waiting { reason: reason::RETRYING, message }).await? {
+            Reported::Said(newer) | Reported::Conflict(newer) => Ok(Progress::Again(newer)),
+            Reported::Gone => Ok(self.rest()),
+        }
     }
 
     /// Says what the run waits for; the referenced object wakes it.
@@ -158,7 +165,7 @@ impl Pass<'_> {
     }
 
     /// Saves the id that the service gave, first in memory: if the write fails, the call isn't repeated.
-    async fn submitted(&self, submission: Submission) -> Result {
+    pub async fn submitted(&self, submission: Submission) -> Result {
         self.context
             .job_runs
             .update(self.uid, |memory| memory.submission = Some(Box::new(submission.clone())));
@@ -174,9 +181,6 @@ impl Pass<'_> {
 
     /// Watches the run, and reports what the service says of it.
     pub async fn observe(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
-        if let Some(submission) = self.unsaved() {
-            return self.submitted(submission).await;
-        }
         match observation {
             None => {
                 self.track(submitted);
@@ -310,12 +314,6 @@ impl Pass<'_> {
             Reported::Conflict(newer) => Progress::Again(newer),
             Reported::Gone => self.rest(),
         })
-    }
-
-    /// What the service accepted and the status doesn't say yet.
-    fn unsaved(&self) -> Option<Submission> {
-        let saved = self.run.status.as_ref().is_some_and(|status| status.id.is_some());
-        self.memory.submission.as_deref().filter(|_| !saved).cloned()
     }
 
     fn track(&self, submitted: &Submitted) {

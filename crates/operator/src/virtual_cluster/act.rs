@@ -69,6 +69,15 @@ impl Pass<'_> {
         })
     }
 
+    /// Says that a cluster that is gone is created anew. The status must not say TERMINATED while a creation is under
+    /// way: a terminated cluster is released without a look.
+    pub async fn reopen(&self) -> Result {
+        match self.report(&Situation::Reopened).await? {
+            Some(Written::Done(newer) | Written::Conflict(newer)) => Ok(Progress::Again(newer)),
+            Some(Written::Gone) | None => Ok(Progress::End(Next::Await)),
+        }
+    }
+
     /// Puts the finalizer on, and goes on with the object as it is then.
     pub async fn add_finalizer(&self) -> Result {
         match write::add_finalizer(&self.context.client, &**self.cluster).await? {
@@ -283,25 +292,32 @@ impl Pass<'_> {
     }
 
     async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
+        Ok(match self.report(situation).await? {
+            None | Some(Written::Done(_)) => Progress::End(next),
+            Some(Written::Conflict(newer)) => Progress::Again(newer),
+            Some(Written::Gone) => Progress::End(Next::Await),
+        })
+    }
+
+    /// Writes the status if it differs; `None` if it doesn't.
+    async fn report(&self, situation: &Situation<'_>) -> Result<Option<Written<VirtualCluster>>> {
         let status = status::next(self.cluster, situation, self.context.now());
         if self.cluster.status.as_ref() == Some(&status) {
-            return Ok(Progress::End(next));
+            return Ok(None);
         }
         let mut changed = VirtualCluster::clone(self.cluster);
         changed.status = Some(status);
-        match write::status(&self.context.client, &changed).await? {
-            Written::Done(written) => {
+        let written = write::status(&self.context.client, &changed).await?;
+        match &written {
+            Written::Done(done) => {
                 self.context.metrics.status_written(Kind::VirtualCluster);
-                self.context.clusters.wrote(&written);
-                self.tell(written.status.as_ref(), situation);
-                Ok(Progress::End(next))
+                self.context.clusters.wrote(done);
+                self.tell(done.status.as_ref(), situation);
             }
-            Written::Conflict(newer) => {
-                self.context.clusters.wrote(&newer);
-                Ok(Progress::Again(newer))
-            }
-            Written::Gone => Ok(Progress::End(Next::Await)),
+            Written::Conflict(newer) => self.context.clusters.wrote(newer),
+            Written::Gone => {}
         }
+        Ok(Some(written))
     }
 
     /// Publishes the event that belongs to a status change.
@@ -329,7 +345,7 @@ impl Pass<'_> {
                 let note = format!("virtual cluster {} is {}", seen.id, seen.state);
                 self.event(EventType::Normal, reason::STATE_CHANGED, &note);
             }
-            Situation::Seen(_) => {}
+            Situation::Seen(_) | Situation::Reopened => {}
         }
     }
 

@@ -5,6 +5,8 @@
 
 pub mod act;
 pub mod plan;
+#[cfg(test)]
+mod plan_tests;
 pub mod status;
 
 use std::sync::Arc;
@@ -82,6 +84,7 @@ async fn step(cluster: &Arc<VirtualCluster>, context: &Context) -> Result<Progre
         Step::Settled => Ok(Progress::End(Next::Await)),
         Step::LookAgain { token } => pass.look_again(token).await,
         Step::Refuse(why) => pass.refuse(&why).await,
+        Step::Reopen => pass.reopen().await,
         Step::AddFinalizer => pass.add_finalizer().await,
         Step::Create { token } => pass.create(token).await,
         Step::Sync(id) => pass.sync(&id).await,

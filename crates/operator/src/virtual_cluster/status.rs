@@ -26,6 +26,8 @@ pub enum Situation<'a> {
     Seen(&'a SeenCluster),
     /// The service no longer knows the cluster, or it was terminated by somebody else.
     Gone(&'a str),
+    /// A cluster that is gone is created anew.
+    Reopened,
     /// The object goes, and live runs refer to the cluster.
     InUse(&'a [String]),
     /// The service was asked to delete the cluster.
@@ -75,6 +77,14 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
             status.state = Some(TERMINATED.to_owned());
             status.scheduler_status = None;
             stalled(wanted, TERMINATED, message)
+        }
+        Situation::Reopened => {
+            status = VirtualClusterStatus {
+                observed_generation: status.observed_generation,
+                refusals: status.refusals,
+                ..VirtualClusterStatus::default()
+            };
+            not_ready(wanted, "Retrying", "the virtual cluster is gone and is created anew")
         }
         Situation::Seen(seen) => {
             status.id = Some(seen.id.clone());
