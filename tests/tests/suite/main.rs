@@ -3,3 +3,4 @@
 mod control_plane;
 mod harness;
 mod job_run;
+mod load;
