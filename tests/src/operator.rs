@@ -147,15 +147,7 @@ impl Builder {
                 &healthz,
             ])
             .args(&self.arguments);
-        // Nothing of the person who runs the tests may be found: no profile, proxy or setting of another installation.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
-            command.env_remove(name);
-        }
-        command
-            .env("KUBECONFIG", &self.kubeconfig)
-            .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-            .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
-            .env("AWS_EC2_METADATA_DISABLED", "true");
+        set_environment(&mut command, &self.kubeconfig);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         let log = tempfile::Builder::new().prefix("operator-").suffix(".log").tempfile_in(directory)?;
         let (_, log) = log.keep().context("can't keep the operator's log")?;
@@ -287,6 +279,19 @@ impl Metrics {
     pub fn series(&self) -> &BTreeMap<String, f64> {
         &self.0
     }
+}
+
+/// Gives a controller its kubeconfig and AWS credentials, and hides what the person who runs this has set: no profile,
+/// proxy or setting of another installation may be found.
+pub fn set_environment(command: &mut Command, kubeconfig: &Path) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+        .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
+        .env("AWS_EC2_METADATA_DISABLED", "true");
 }
 
 fn is_foreign(variable: &str) -> bool {

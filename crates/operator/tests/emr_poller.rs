@@ -93,7 +93,7 @@ impl Rig {
             ..StartJobRun::default()
         };
         let run_id = self.client.start_job_run(grant, run).await.unwrap().id;
-        let tracked = Tracked { key: key(number), run_id, state: None, created_at: None };
+        let tracked = Tracked { key: key(number), run_id, state: None, just_started: true, created_at: None };
         self.poller.track(&self.scope, virtual_cluster_id, tracked);
         true
     }

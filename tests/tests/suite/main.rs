@@ -5,4 +5,5 @@ mod control_plane;
 mod demo;
 mod harness;
 mod job_run;
+mod load;
 mod samples;

@@ -139,7 +139,12 @@ pub fn settled(run: &JobRun) -> bool {
     run.metadata.deletion_timestamp.is_none()
         && has_final_state(run)
         && status.observed_generation.is_none_or(|seen| Some(seen) == run.metadata.generation)
-        && (status.id.is_some() || status.last_handled_retry.as_deref() == retry(run))
+        && (status.id.is_some() || !asks_again(retry(run), status.last_handled_retry.as_deref()))
+}
+
+/// Whether a retry annotation has a value that wasn't answered yet; taking it away asks for nothing.
+pub fn asks_again(annotation: Option<&str>, answered: Option<&str>) -> bool {
+    annotation.is_some() && annotation != answered
 }
 
 /// Whether a live job may belong to the object, as far as the object tells.
