@@ -14,7 +14,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-controlplane: ## Build kube-apiserver, etcd, kubectl and helm once (about 10 minutes on 2 cores) and print where they are.
+controlplane: ## Build kube-apiserver, etcd, kubectl and helm once (about 5 minutes on 2 cores) and print where they are.
 	@tools/controlplane/build.sh
 
 build: ## Build everything, tests too, so that the demo and the tests share one build.

@@ -98,7 +98,7 @@ impl Pass<'_> {
         let client = self.context.pool.client(&scope);
         let never_started = self.context.job_runs.get(self.uid).never_started;
         // A run that may exist goes first: its object lacks nothing but the id.
-        let priority = if never_started { 0 } else { 1 };
+        let priority = (!never_started).into();
         let grant = match client.limiter().request(TurnKind::Start, &self.key(), priority) {
             Turn::Granted(grant) => grant,
             Turn::Queued { position } => return self.await_turn(&scope, position).await,

@@ -104,7 +104,7 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
     }
     if matches!(situation, Situation::Submitted(_)) {
         let created = run.creation_timestamp().map(|time| context.now().duration_since(time.0));
-        context.metrics.submitted(created.map(|age| age.unsigned_abs()).unwrap_or_default());
+        context.metrics.submitted(created.map(jiff::SignedDuration::unsigned_abs).unwrap_or_default());
         tracing::info!(id = after.id.as_deref().unwrap_or_default(), "job run submitted");
     }
 }

@@ -261,7 +261,10 @@ fn message(state: &str, status: &JobRunStatus) -> String {
         } else if let (Some(group), Some(prefix)) =
             (&logs.cloud_watch_log_group, &logs.cloud_watch_log_stream_prefix)
         {
-            message.push_str(&format!(" Logs: CloudWatch log group {group}, streams {prefix}"));
+            message.push_str(" Logs: CloudWatch log group ");
+            message.push_str(group);
+            message.push_str(", streams ");
+            message.push_str(prefix);
         }
     }
     message
