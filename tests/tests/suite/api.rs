@@ -7,14 +7,14 @@ mod rules;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Crd;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tests::cluster::TestEnv;
+use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::{ControlPlane, shared};
 use tests::manifest::job_run;
 use tests::namespace::Namespace;
-use tests::objects;
+use tests::{objects, wait};
 
 /// A namespace on the shared control plane, without an operator.
 struct Place {
@@ -34,11 +34,13 @@ impl Place {
 
     /// Applies one object of ours with a spec, strictly and server-side.
     async fn apply(&self, kind: &str, name: &str, spec: &Value) -> Result<DynamicObject> {
-        let object = json!({
-            "apiVersion": "emrcontainers.services.k8s.aws/v1alpha1", "kind": kind,
-            "metadata": {"name": name}, "spec": spec,
-        });
-        objects::apply_one(&self.client, self.namespace.name(), &serde_json::from_value(object)?).await
+        objects::apply_one(&self.client, self.namespace.name(), &object(kind, name, spec)?).await
+    }
+
+    /// Creates one object of ours, as `kubectl create` and Argo Workflows do.
+    async fn create(&self, kind: &str, name: &str, spec: &Value) -> Result<DynamicObject> {
+        let api = objects::ours(&self.client, self.namespace.name(), kind);
+        Ok(api.create(&PostParams::default(), &object(kind, name, spec)?).await?)
     }
 
     /// Applies one object that has to be refused, and returns the API server's words.
@@ -69,6 +71,13 @@ impl Place {
         let namespaced = [&["--namespace", self.namespace.name()], arguments].concat();
         self.plane.run_kubectl(&namespaced, None).await
     }
+}
+
+fn object(kind: &str, name: &str, spec: &Value) -> Result<DynamicObject> {
+    let api_version = format!("{}/{}", objects::GROUP, objects::VERSION);
+    let metadata = json!({ "name": name });
+    let object = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec});
+    Ok(serde_json::from_value(object)?)
 }
 
 /// The words of each line.
@@ -184,10 +193,15 @@ async fn kubectl_explain_knows_every_key_of_the_overrides() -> Result<()> {
             vec!["failureReason", "stateDetails", "createdAt", "finishedAt", "attempts", "logs"],
         ),
     ] {
-        let text = place.kubectl(&["explain", path]).await?;
-        for word in words {
-            ensure!(text.contains(word), "{word:?} is not in the explanation of {path}: {text}");
-        }
+        // The API server publishes what explain reads a moment after it serves the kind.
+        wait::eventually(PATIENCE, &format!("{path} should be explained"), async || {
+            let text = place.kubectl(&["explain", path]).await?;
+            for word in &words {
+                ensure!(text.contains(word), "{word:?} is not in the explanation of {path}: {text}");
+            }
+            Ok(Some(()))
+        })
+        .await?;
     }
     Ok(())
 }

@@ -40,15 +40,25 @@ pub fn build(run: &JobRun, target: &Target) -> Result<StartJobRun, Unfit> {
     let missing = |field: &str, what: &str| Unfit::Invalid(format!("spec.{field}: is missing; set {what}"));
     let overrides = read_overrides(run)?;
     let driver = read_driver(run)?;
-    if spec.execution_role_arn.is_none() && spec.execution_role_ref.is_some() {
-        return Err(Unfit::Invalid(
-            "spec.executionRoleRef: roles are not resolved yet; set spec.executionRoleARN instead".to_owned(),
-        ));
-    }
-    let execution_role_arn = spec
-        .execution_role_arn
-        .clone()
-        .ok_or_else(|| missing("executionRoleARN", "the ARN of the IAM role that the job runs as"))?;
+    let execution_role_arn = match (&spec.execution_role_arn, &spec.execution_role_ref) {
+        (Some(arn), None) => arn.clone(),
+        (None, None) => {
+            return Err(missing("executionRoleARN", "the ARN of the IAM role that the job runs as"));
+        }
+        (Some(_), Some(_)) => {
+            return Err(Unfit::Invalid(
+                "spec.executionRoleRef: both resource reference wrapper and ID cannot be used together: \
+                 ExecutionRoleARN,ExecutionRoleRef; keep one of them"
+                    .to_owned(),
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(Unfit::Invalid(
+                "spec.executionRoleRef: roles are not resolved yet; set spec.executionRoleARN instead"
+                    .to_owned(),
+            ));
+        }
+    };
     if !is_role_arn(&execution_role_arn) {
         return Err(Unfit::Invalid(format!(
             "spec.executionRoleARN: {execution_role_arn:?} is no ARN of an IAM role; \

@@ -1,6 +1,6 @@
 //! What the API server refuses by itself, so that kubectl answers at once.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::Place;
@@ -87,13 +87,18 @@ async fn overrides_in_both_forms_and_two_or_no_drivers_are_refused() -> Result<(
     place.refuses("JobRun", "forms", &forms, &[message]).await?;
     let message = "set exactly one of sparkSubmitJobDriver and sparkSQLJobDriver";
     let both = json!({"sparkSubmitJobDriver": {"entryPoint": "x"}, "sparkSQLJobDriver": {"entryPoint": "x"}});
-    for driver in [both, json!({}), json!({"sparkSubmitJobDriver": null})] {
+    for driver in [both, json!({})] {
         place
             .refuses("JobRun", "drivers", &json!({"jobDriver": driver}), &["spec.jobDriver", message])
             .await?;
     }
+    // A null is no driver.
+    let none = json!({"jobDriver": {"sparkSubmitJobDriver": null}});
+    let error =
+        place.create("JobRun", "drivers", &none).await.err().context("a null should not be a driver")?;
+    ensure!(format!("{error:#}").contains(message), "{error:#}");
     let one = json!({"sparkSQLJobDriver": {"entryPoint": "x"}, "sparkSubmitJobDriver": null});
-    place.apply("JobRun", "drivers", &json!({"jobDriver": one})).await?;
+    place.create("JobRun", "drivers", &json!({"jobDriver": one})).await?;
     Ok(())
 }
 
@@ -144,7 +149,9 @@ async fn what_aws_can_change_of_a_cluster_can_be_edited_and_its_bounds_are_aws_o
     for (scheduler, tags) in [
         (json!({"maxConcurrentJobRuns": 10}), json!({"team": "one"})),
         (json!({"maxConcurrentJobRuns": 100_000, "maxInQueueJobRuns": 0}), json!({"team": "other", "x": ""})),
-        (json!({"maxInQueueJobRuns": 5}), json!({})),
+        // Server-side apply makes null of what is emptied.
+        (json!({}), json!({})),
+        (json!({"maxInQueueJobRuns": 5}), json!({"team": "one"})),
     ] {
         place.apply("VirtualCluster", "vc", &spec(scheduler, tags)).await?;
     }
@@ -160,17 +167,31 @@ async fn what_aws_can_change_of_a_cluster_can_be_edited_and_its_bounds_are_aws_o
 async fn nulls_that_manifests_in_the_wild_carry_are_taken() -> Result<()> {
     let place = Place::new("nulls").await?;
     let text = "ApplicationConfiguration: null\nMonitoringConfiguration:\n  CloudWatchMonitoringConfiguration: null\n";
-    let driver =
-        json!({"entryPoint": "s3://b/job.py", "entryPointArguments": null, "sparkSubmitParameters": null});
+    let driver = |more: Value| {
+        let mut submit = json!({"entryPoint": "s3://b/job.py", "entryPointArguments": null});
+        if let (Some(submit), Some(more)) = (submit.as_object_mut(), more.as_object()) {
+            submit.extend(more.clone());
+        }
+        json!({ "sparkSubmitJobDriver": submit })
+    };
     let spec = json!({
         "configurationOverrides": text, "overrides": null, "tags": null, "name": null, "virtualClusterID": null,
-        "jobDriver": {"sparkSubmitJobDriver": driver},
+        "jobDriver": driver(json!({"sparkSubmitParameters": null})),
     });
-    let run = place.apply("JobRun", "run", &spec).await?;
-    let kept = json!({
-        "configurationOverrides": text, "jobDriver": {"sparkSubmitJobDriver": {"entryPoint": "s3://b/job.py"}},
-    });
-    ensure!(run.data["spec"] == kept, "{}", run.data["spec"]);
+    let kept = json!({ "configurationOverrides": text, "jobDriver": driver(json!({})) });
+    let created = place.create("JobRun", "created", &spec).await?;
+    ensure!(created.data["spec"] == kept, "{}", created.data["spec"]);
+    // Server-side apply doesn't drop nulls; arguments that were left empty pass there too, and again.
+    for _ in 0..2 {
+        let applied = place.apply("JobRun", "applied", &kept).await?;
+        ensure!(applied.data["spec"] == kept, "{}", applied.data["spec"]);
+    }
+    // kubectl's client-side apply, twice.
+    let manifest = serde_json::to_string(&super::object("JobRun", "kubectl", &spec)?)?;
+    for _ in 0..2 {
+        let arguments = ["apply", "--namespace", place.namespace.name(), "--filename=-"];
+        place.plane.run_kubectl(&arguments, Some(&manifest)).await?;
+    }
     Ok(())
 }
 
