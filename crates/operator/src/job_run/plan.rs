@@ -125,12 +125,17 @@ pub fn settled(run: &JobRun) -> bool {
     run.metadata.deletion_timestamp.is_none()
         && has_final_state(run)
         && status.observed_generation.is_none_or(|seen| Some(seen) == run.metadata.generation)
-        && (status.id.is_some() || status.last_handled_retry.as_deref() == retry(run))
+        && (status.id.is_some() || !asks_again(retry(run), status.last_handled_retry.as_deref()))
 }
 
 /// Whether a live job may belong to the object, as far as the object tells.
 pub fn may_be_live(run: &JobRun) -> bool {
     has_finalizer(run) && !has_final_state(run)
+}
+
+/// Whether the retry annotation asks for another try: a new value does, taking the annotation away doesn't.
+pub fn asks_again(retry: Option<&str>, handled: Option<&str>) -> bool {
+    retry.is_some() && retry != handled
 }
 
 /// The value of the retry annotation.

@@ -7,6 +7,7 @@ use emrcontainers_api::virtual_cluster::{ARRESTED, TERMINATED, TERMINATING, Virt
 use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations, condition};
 use kube::ResourceExt;
 
+use crate::job_run::plan::asks_again;
 use crate::memory::Memory;
 
 /// Everything that the decision depends on.
@@ -114,7 +115,7 @@ pub fn settled(cluster: &VirtualCluster) -> bool {
     cluster.metadata.deletion_timestamp.is_none()
         && is_terminal(cluster)
         && status.observed_generation == cluster.metadata.generation
-        && status.last_handled_retry.as_deref() == retry(cluster)
+        && !asks_again(retry(cluster), status.last_handled_retry.as_deref())
 }
 
 /// The value of the retry annotation.
