@@ -2,6 +2,10 @@
 
 mod api;
 mod bad_input;
+mod chart;
 mod control_plane;
+mod demo;
 mod harness;
 mod job_run;
+mod load;
+mod samples;
