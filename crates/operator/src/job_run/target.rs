@@ -63,17 +63,22 @@ pub fn virtual_cluster(
     let reference = match (id, reference) {
         (Some(_), Some(_)) => {
             return invalid(
-                "both resource reference wrapper and ID cannot be used together: VirtualClusterID,VirtualClusterRef",
+                "both resource reference wrapper and ID cannot be used together: VirtualClusterID,VirtualClusterRef; \
+                 keep one of them",
             );
         }
         (Some(id), None) => return ClusterTarget::Given(id.to_owned()),
         (None, None) => {
-            return invalid("resource reference wrapper or ID required: VirtualClusterID,VirtualClusterRef");
+            return invalid(
+                "resource reference wrapper or ID required: VirtualClusterID,VirtualClusterRef; set one of them",
+            );
         }
         (None, Some(reference)) => reference,
     };
     let Some((namespace, name)) = reference.target(&namespace) else {
-        return invalid("provided resource reference is nil or empty: VirtualClusterRef");
+        return invalid(
+            "provided resource reference is nil or empty: VirtualClusterRef; set spec.virtualClusterRef.from.name",
+        );
     };
     let waiting = |status, why: String, id: Option<&str>| ClusterTarget::Waiting {
         status,
