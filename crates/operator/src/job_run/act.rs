@@ -232,10 +232,16 @@ impl Pass<'_> {
         }
     }
 
-    /// Waits for the end of a run that is being cancelled.
+    /// Waits for the end of a run that is being cancelled, and tells it; the object is released after that.
     pub async fn await_end(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
         self.track(submitted);
         match observation {
+            Some(Observation::Run(seen)) if is_final(&seen.state) => {
+                Ok(match self.report(&Situation::Observed(seen)).await? {
+                    Reported::Said(run) | Reported::Conflict(run) => Progress::Again(run),
+                    Reported::Gone => self.rest(),
+                })
+            }
             Some(Observation::Run(seen)) => self.report_then(&Situation::Observed(seen), Next::Await).await,
             Some(Observation::Gone) | None => Ok(Progress::End(Next::Await)),
         }

@@ -167,12 +167,20 @@ fn observe(status: &mut JobRunStatus, seen: &Observed) {
     if has_ended(status) && !is_final(&seen.state) {
         return;
     }
+    // What was seen before a cancel was accepted is out of date: only the end follows CANCEL_PENDING.
+    if status.state.as_deref() == Some(CANCEL_PENDING) && comes_before_cancel(&seen.state) {
+        return;
+    }
     status.state = Some(seen.state.clone());
     status.state_details.clone_from(&seen.state_details);
     status.failure_reason.clone_from(&seen.failure_reason);
     status.created_at = seen.created_at.or(status.created_at);
     status.finished_at = seen.finished_at.or(status.finished_at);
     status.attempts = seen.attempts.or(status.attempts);
+}
+
+fn comes_before_cancel(state: &str) -> bool {
+    matches!(state, PENDING | SUBMITTED | RUNNING)
 }
 
 /// Where the logs of a run are, from what was configured; no call is needed to tell.
