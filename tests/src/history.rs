@@ -35,8 +35,9 @@ impl History {
             let Ok(stream) = api.watch(&params, &since).await else { return };
             pin_mut!(stream);
             while let Some(Ok(event)) = stream.next().await {
-                if let WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) =
-                    event
+                if let WatchEvent::Added(object)
+                | WatchEvent::Modified(object)
+                | WatchEvent::Deleted(object) = event
                 {
                     seen.lock().unwrap_or_else(PoisonError::into_inner).push(object);
                 }

@@ -30,10 +30,11 @@ pub enum Health {
 }
 
 fn conditions(object: &DynamicObject) -> impl Iterator<Item = (&str, &str)> {
-    let list = object.data.get("status").and_then(|status| status.get("conditions")).and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(|condition| {
-        Some((condition.get("type")?.as_str()?, condition.get("status")?.as_str()?))
-    })
+    let list =
+        object.data.get("status").and_then(|status| status.get("conditions")).and_then(Value::as_array);
+    list.into_iter()
+        .flatten()
+        .filter_map(|condition| Some((condition.get("type")?.as_str()?, condition.get("status")?.as_str()?)))
 }
 
 /// The generic rules of kstatus, in their order.
@@ -77,7 +78,9 @@ pub fn argo_workflows(object: &DynamicObject, requirement: &str) -> bool {
     let (path, wanted) = match requirement.split_once("==") {
         Some((path, value)) => (path, vec![value.trim()]),
         None => match requirement.split_once(" in ") {
-            Some((path, list)) => (path, list.trim().trim_matches(['(', ')']).split(',').map(str::trim).collect()),
+            Some((path, list)) => {
+                (path, list.trim().trim_matches(['(', ')']).split(',').map(str::trim).collect())
+            }
             None => return false,
         },
     };

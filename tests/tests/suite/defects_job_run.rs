@@ -30,7 +30,9 @@ async fn ensure_one_completed(env: &TestEnv, name: &str) -> Result<()> {
 async fn d1_a_run_without_log_stream_prefix_is_submitted_once() -> Result<()> {
     let env = TestEnv::new("d1").await?;
     env.ready_cluster("vc").await?;
-    let text = overrides("monitoringConfiguration:\n  cloudWatchMonitoringConfiguration:\n    logGroupName: /emr/jobs");
+    let text = overrides(
+        "monitoringConfiguration:\n  cloudWatchMonitoringConfiguration:\n    logGroupName: /emr/jobs",
+    );
     env.apply(&job_run("no-prefix", "vc", &text)).await?;
     ensure_one_completed(&env, "no-prefix").await?;
     ensure!(calls(env.simulator(), "StartJobRun") == 1);
@@ -91,7 +93,8 @@ async fn d8_a_run_that_aws_no_longer_knows_is_told_and_released() -> Result<()> 
 async fn d10_a_run_without_persistent_app_ui_is_not_frozen() -> Result<()> {
     let env = TestEnv::new("d10").await?;
     env.ready_cluster("vc").await?;
-    let text = overrides("monitoringConfiguration:\n  s3MonitoringConfiguration:\n    logUri: s3://bucket/logs");
+    let text =
+        overrides("monitoringConfiguration:\n  s3MonitoringConfiguration:\n    logUri: s3://bucket/logs");
     env.apply(&job_run("default-ui", "vc", &text)).await?;
     ensure_one_completed(&env, "default-ui").await
 }
@@ -100,7 +103,8 @@ async fn d10_a_run_without_persistent_app_ui_is_not_frozen() -> Result<()> {
 async fn d11_what_the_service_adds_or_drops_is_no_drift() -> Result<()> {
     let env = TestEnv::new("d11").await?;
     env.ready_cluster("vc").await?;
-    let empty = "applicationConfiguration:\n- classification: spark-defaults\n  properties: {}\n  configurations: []";
+    let empty =
+        "applicationConfiguration:\n- classification: spark-defaults\n  properties: {}\n  configurations: []";
     env.apply(&job_run("none", "vc", "")).await?;
     env.apply(&job_run("empty", "vc", &overrides(empty))).await?;
     ensure_one_completed(&env, "none").await?;

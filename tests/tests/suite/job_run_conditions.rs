@@ -32,7 +32,12 @@ fn conditions(run: &DynamicObject) -> Vec<String> {
 
 fn ensure_conditions(run: &DynamicObject, expected: &[&str]) -> Result<()> {
     let found = conditions(run);
-    ensure!(found == expected, "conditions are\n{}\nand should be\n{}", found.join("\n"), expected.join("\n"));
+    ensure!(
+        found == expected,
+        "conditions are\n{}\nand should be\n{}",
+        found.join("\n"),
+        expected.join("\n")
+    );
     Ok(())
 }
 
@@ -79,7 +84,11 @@ async fn every_state_of_a_run_has_its_conditions() -> Result<()> {
     ensure_ended_badly(&env.job_run_in("failed", "FAILED").await?, "FAILED", message)?;
     env.job_run_in("cancelled", "RUNNING").await?;
     env.simulator().force_job_run(&env.the_job("cancelled")?.id, "CANCELLED", None, None)?;
-    ensure_ended_badly(&env.job_run_in("cancelled", "CANCELLED").await?, "CANCELLED", "JobRun CANCELLED successfully.")
+    ensure_ended_badly(
+        &env.job_run_in("cancelled", "CANCELLED").await?,
+        "CANCELLED",
+        "JobRun CANCELLED successfully.",
+    )
 }
 
 fn ensure_ended_badly(run: &DynamicObject, state: &str, message: &str) -> Result<()> {
@@ -119,25 +128,28 @@ async fn a_run_that_waits_says_for_what() -> Result<()> {
 async fn a_run_that_aws_refuses_is_failed_and_says_why() -> Result<()> {
     let env = TestEnv::new("conditions-refuse").await?;
     let message = "Release label emr-0.0.0 is not supported";
-    let refusal = Refusal { code: "ValidationException".to_owned(), message: message.to_owned(), status: 400 };
+    let refusal =
+        Refusal { code: "ValidationException".to_owned(), message: message.to_owned(), status: 400 };
     env.simulator().add_outcome(Rule { start_refused: Some(refusal), ..Rule::default() })?;
     env.ready_cluster("vc").await?;
     env.apply(&job_run("refused", "vc", "")).await?;
     let run = env.job_run_in("refused", "FAILED").await?;
     let why = format!("ValidationException: {message}");
+    let remedy = "to try again, correct the spec (delete the object first where a field can't be changed), or set the \
+                  annotation emrcontainers.services.k8s.aws/retry to a new value if the cause was elsewhere";
     let expected = [
         &format!("ACK.Terminal=True () {why}"),
         RESOLVED,
         "ACK.ResourceSynced=False (resource is in terminal condition) Resource not synced",
         &format!("Ready=False (ACK.Terminal) {why}"),
-        &format!("Stalled=True (Refused) {why}"),
+        &format!("Stalled=True (Refused) {why}; {remedy}"),
     ];
     ensure_conditions(&run, &expected)?;
     ensure_verdict(&run, (Kstatus::Failed, Health::Degraded))?;
     ensure!(status(&run, "failureReason") == Some("VALIDATION_ERROR"));
     ensure!(status(&run, "stateDetails") == Some(why.as_str()) && status(&run, "id").is_none());
     ensure!(calls(env.simulator(), "StartJobRun") == 1, "a refusal isn't repeated");
-    ensure!(env.event("refused", "Refused").await?.note == why);
+    ensure!(env.event("refused", "Refused").await?.note == format!("{why}; {remedy}"));
     // The cause is mended outside of the object.
     env.simulator().clear_outcomes();
     env.annotate(env.job_runs(), "refused", "emrcontainers.services.k8s.aws/retry", "1").await?;
@@ -152,11 +164,17 @@ async fn denials_and_failures_of_aws_are_told_counted_and_overcome() -> Result<(
     let env = TestEnv::new("conditions-aws").await?;
     env.ready_cluster("vc").await?;
     let cases = [
-        (FaultKind::AccessDenied, "AccessDenied", "AccessDeniedException: User is not authorized to perform this action"),
-        (FaultKind::Status500, "Retrying", "InternalServerException: Internal server error"),
+        (
+            FaultKind::AccessDenied,
+            3,
+            "AccessDenied",
+            "AccessDeniedException: User is not authorized to perform this action",
+        ),
+        // Each pass repeats such a call once by itself.
+        (FaultKind::Status500, 6, "Retrying", "InternalServerException: Internal server error"),
     ];
-    for (kind, reason, why) in cases {
-        fail(env.simulator(), "StartJobRun", kind, 3)?;
+    for (kind, failures, reason, why) in cases {
+        fail(env.simulator(), "StartJobRun", kind, failures)?;
         let name = reason.to_lowercase();
         env.apply(&job_run(&name, "vc", "")).await?;
         let run = env.condition(env.job_runs(), &name, "ACK.Recoverable", "True").await?;

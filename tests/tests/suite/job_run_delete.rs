@@ -125,7 +125,9 @@ async fn a_run_that_ended_unnoticed_is_released() -> Result<()> {
 
 #[tokio::test]
 async fn with_the_policy_retain_the_job_goes_on() -> Result<()> {
-    let env = TestEnv::with("retain", quick(), |operator| operator.arguments(&["--deletion-policy", "retain"])).await?;
+    let env =
+        TestEnv::with("retain", quick(), |operator| operator.arguments(&["--deletion-policy", "retain"]))
+            .await?;
     env.simulator().add_outcome(endless("*"))?;
     env.ready_cluster("vc").await?;
     env.apply(&format!("{}---{}", job_run("flag", "vc", ""), job_run("object", "vc", ""))).await?;

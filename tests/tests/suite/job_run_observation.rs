@@ -138,7 +138,9 @@ fn ensure_only_ours(run: &DynamicObject) -> Result<()> {
             continue;
         }
         let fields = entry.fields_v1.as_ref().map(|fields| fields.0.clone()).unwrap_or_default();
-        let keys = |value: &Value| value.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect::<Vec<_>>();
+        let keys = |value: &Value| {
+            value.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect::<Vec<_>>()
+        };
         if entry.subresource.as_deref() == Some("status") {
             ensure!(keys(&fields) == ["f:status"], "{fields}");
         } else {

@@ -135,7 +135,8 @@ overrides:
 async fn a_region_annotation_moves_cluster_and_run() -> Result<()> {
     let env = TestEnv::new("region").await?;
     let in_region = |yaml: String, name: &str| {
-        let annotated = format!("metadata: {{name: {name}, annotations: {{services.k8s.aws/region: eu-west-1}}}}");
+        let annotated =
+            format!("metadata: {{name: {name}, annotations: {{services.k8s.aws/region: eu-west-1}}}}");
         yaml.replace(&format!("metadata: {{name: {name}}}"), &annotated)
     };
     env.apply(&in_region(virtual_cluster("vc", env.namespace()), "vc")).await?;

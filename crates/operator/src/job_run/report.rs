@@ -73,7 +73,9 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
             (EventType::Warning, reason::ACCESS_DENIED, (*message).to_owned())
         }
         Situation::Trouble(message) => (EventType::Warning, reason::RETRYING, (*message).to_owned()),
-        Situation::Refused(why) => (EventType::Warning, reason::REFUSED, (*why).to_owned()),
+        Situation::Refused(why) => {
+            (EventType::Warning, reason::REFUSED, format!("{why}; {}", status::REFUSED_REMEDY))
+        }
         Situation::Lost => (EventType::Warning, reason::NOT_FOUND, message()),
         Situation::Submitted(submission) => {
             let note = format!(
