@@ -43,9 +43,9 @@ generate: ## Write manifests/crds, the chart's CRDs and manifests/install.yaml.
 check-generated: ## Fail when a generated file is not what the sources generate.
 	tools/generate.sh --check
 
-bench: controlplane ## Measure latency, AWS calls, memory and CPU under load; ARGS="--help" shows how to vary it.
+bench: controlplane ## Measure the standard set of loads into target/bench; ARGS="--runs 500" measures one load, ARGS="--help" says how.
 	cargo build --release --workspace --bins
-	$(TARGET)/release/load $(ARGS)
+	@$(TARGET)/release/load $(or $(ARGS),--standard $(TARGET)/bench)
 
 ci: ## Run what CI runs.
 	.ci/run

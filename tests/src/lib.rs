@@ -10,10 +10,12 @@
 //! | [`namespace`], [`objects`] | a namespace for each test; objects applied from YAML as kubectl applies them |
 //! | [`simulator`] | AWS with quick life cycles |
 //! | [`operator`] | the operator under test |
+//! | [`chart`] | helm, and the operator as the chart deploys it |
 //! | [`cluster`] | all of it together, what most suites start from |
 //! | [`history`], [`verdict`] | every version of an object, and what others read from one |
 //! | [`wait`] | conditions with a deadline, never a blind sleep |
 
+pub mod chart;
 pub mod cluster;
 pub mod control_plane;
 pub mod guard;

@@ -32,6 +32,7 @@ pub struct Builder {
     region: String,
     namespace: Option<String>,
     lease_namespace: Option<String>,
+    deployed: Option<Vec<String>>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     wait_ready: bool,
@@ -74,6 +75,13 @@ impl Builder {
         self
     }
 
+    /// The arguments of a rendered Deployment instead of the harness's: only addresses and AWS endpoints are overridden.
+    #[must_use]
+    pub fn deployed(mut self, arguments: Vec<String>) -> Self {
+        self.deployed = Some(arguments);
+        self
+    }
+
     /// More arguments, after all others.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -112,30 +120,34 @@ impl Builder {
         }
     }
 
+    fn own_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--aws-region={}", self.region)];
+        arguments.extend(self.namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")));
+        arguments.push(self.lease_namespace.as_ref().map_or_else(
+            || "--enable-leader-election=false".to_owned(),
+            |namespace| format!("--leader-election-namespace={namespace}"),
+        ));
+        arguments
+    }
+
     fn spawn(&self, directory: &Path) -> Result<Operator> {
         let binary = self.binary.clone().map_or_else(binary, Ok)?;
         let metrics = format!("127.0.0.1:{}", port::free()?);
         let healthz = format!("127.0.0.1:{}", port::free()?);
         let mut command = Command::new(binary);
+        // Before what is overridden: the last one counts.
         command
+            .args(self.deployed.clone().unwrap_or_else(|| self.own_arguments()))
             .args(["--aws-endpoint-url", &self.aws_url, "--aws-identity-endpoint-url", &self.aws_url])
-            .args(["--allow-unsafe-aws-endpoint-urls", "--aws-region", &self.region])
-            .args(["--metrics-addr", &metrics, "--healthz-addr", &healthz])
-            .args(self.namespace.iter().flat_map(|namespace| ["--watch-namespace", namespace]))
-            .args(match &self.lease_namespace {
-                Some(namespace) => vec!["--leader-election-namespace", namespace],
-                None => vec!["--enable-leader-election=false"],
-            })
+            .args([
+                "--allow-unsafe-aws-endpoint-urls",
+                "--metrics-addr",
+                &metrics,
+                "--healthz-addr",
+                &healthz,
+            ])
             .args(&self.arguments);
-        // Nothing of the person who runs the tests may be found: no profile, proxy or setting of another installation.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
-            command.env_remove(name);
-        }
-        command
-            .env("KUBECONFIG", &self.kubeconfig)
-            .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-            .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
-            .env("AWS_EC2_METADATA_DISABLED", "true");
+        set_environment(&mut command, &self.kubeconfig);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         let log = tempfile::Builder::new().prefix("operator-").suffix(".log").tempfile_in(directory)?;
         let (_, log) = log.keep().context("can't keep the operator's log")?;
@@ -165,6 +177,7 @@ impl Operator {
             region: "us-west-2".to_owned(),
             namespace: None,
             lease_namespace: None,
+            deployed: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             wait_ready: true,
@@ -266,6 +279,19 @@ impl Metrics {
     pub fn series(&self) -> &BTreeMap<String, f64> {
         &self.0
     }
+}
+
+/// Gives a controller its kubeconfig and AWS credentials, and hides what the person who runs this has set: no profile,
+/// proxy or setting of another installation may be found.
+pub fn set_environment(command: &mut Command, kubeconfig: &Path) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+        .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
+        .env("AWS_EC2_METADATA_DISABLED", "true");
 }
 
 fn is_foreign(variable: &str) -> bool {

@@ -3,8 +3,8 @@
 //! Must not decide anything about an object. Invariant: it ends by itself after `stop`, once the passes that run have
 //! ended; a namespace that is watched has one watch a kind.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use emrcontainers_api::job_run::{JobRun, is_final};
@@ -128,6 +128,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
         waiters: Waiters::default(),
         progress: process.liveness.heartbeat("passes", timing::STUCK),
+        started: Instant::now(),
         client: process.client.clone(),
         settings: process.settings.clone(),
     });
@@ -219,6 +220,7 @@ struct RunHooks(Arc<Context>);
 
 impl Hooks<JobRun> for RunHooks {
     fn applied(&self, run: &JobRun) {
+        self.0.job_runs.caught_up(run);
         let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
         if ended || run.metadata.deletion_timestamp.is_some() {
             self.wake_deleting_cluster(run);
@@ -229,13 +231,13 @@ impl Hooks<JobRun> for RunHooks {
         if let Some(uid) = &run.metadata.uid {
             self.0.job_runs.forget(uid);
             self.0.poller.untrack(uid);
-            self.0.pool.client(&self.0.scope(run, None)).limiter().forget(uid);
+            self.0.pool.client(&self.0.scope_of_run(run)).limiter().forget(uid);
         }
         self.wake_deleting_cluster(run);
     }
 
-    fn listed(&self, uids: &HashSet<String>) {
-        self.0.job_runs.keep(uids);
+    fn listed(&self) {
+        self.0.job_runs.keep(&self.0.job_run_scopes.uids());
     }
 }
 
@@ -269,6 +271,7 @@ impl ClusterHooks {
 
 impl Hooks<VirtualCluster> for ClusterHooks {
     fn applied(&self, cluster: &VirtualCluster) {
+        self.0.clusters.caught_up(cluster);
         self.wake_waiters(cluster);
     }
 
@@ -279,8 +282,8 @@ impl Hooks<VirtualCluster> for ClusterHooks {
         self.wake_waiters(cluster);
     }
 
-    fn listed(&self, uids: &HashSet<String>) {
-        self.0.clusters.keep(uids);
+    fn listed(&self) {
+        self.0.clusters.keep(&self.0.cluster_scopes.uids());
     }
 }
 

@@ -103,7 +103,11 @@ async fn drained(
     };
     tokio::select! {
         result = work => result,
-        () = overdue => bail!("the passes did not end within {} s after the stop", timing::DRAIN.as_secs()),
+        () = overdue => {
+            // A call that hangs. It is safe to leave: the next process repeats it with the same token.
+            tracing::warn!("passes that did not end within {} s after the stop are left", timing::DRAIN.as_secs());
+            Ok(())
+        }
     }
 }
 
@@ -116,7 +120,9 @@ mod tests {
         let stop = CancellationToken::new();
         assert!(drained(async { Ok(()) }, &stop).await.is_ok());
         stop.cancel();
-        let error = drained(std::future::pending(), &stop).await.unwrap_err().to_string();
-        assert_eq!(error, "the passes did not end within 7 s after the stop");
+        assert!(
+            drained(std::future::pending(), &stop).await.is_ok(),
+            "a call that hangs doesn't hold up the exit"
+        );
     }
 }

@@ -220,7 +220,7 @@ fn switch(text: &str) -> Result<bool, String> {
     go_bool(text).ok_or_else(|| format!("is `{text}`: use true or false"))
 }
 
-fn region(text: &str) -> Result<String, String> {
+pub(crate) fn region(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("is empty: give the region, such as eu-central-1, here or in AWS_REGION".to_owned());

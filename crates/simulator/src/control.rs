@@ -18,25 +18,35 @@ use serde_json::{Value, json};
 use crate::clock::seconds;
 use crate::service::Service;
 
-type Answer = Result<Value, anyhow::Error>;
+/// A JSON text, or what is wrong with the request.
+type Answer = anyhow::Result<String>;
 type App = State<Arc<Service>>;
 
 pub(crate) fn routes() -> Router<Arc<Service>> {
     Router::new()
-        .route("/_simulator/state", get(async |State(app): App| respond(to_value(&app.snapshot()))))
-        .route("/_simulator/reset", post(async |State(app): App| respond(done(app.reset()))))
-        .route("/_simulator/counters", get(async |State(app): App| respond(to_value(&app.counters()))))
+        .route("/_simulator/state", get(async |State(app): App| respond(shown(&app.snapshot()))))
+        .route(
+            "/_simulator/reset",
+            post(async |State(app): App| {
+                app.reset();
+                respond(done())
+            }),
+        )
+        .route("/_simulator/counters", get(async |State(app): App| respond(shown(&app.counters()))))
         .route(
             "/_simulator/requests",
             get(async |State(app): App, Query(since): Query<Since>| {
-                respond(to_value(&app.requests_since(since.since)))
+                respond(shown(&app.requests_since(since.since)))
             }),
         )
         .route(
             "/_simulator/faults",
-            get(async |State(app): App| respond(to_value(&app.lock().faults.list())))
+            get(async |State(app): App| respond(shown(&app.lock().faults.list())))
                 .post(async |State(app): App, body: Bytes| respond(add_fault(&app, &body)))
-                .delete(async |State(app): App| respond(done(app.clear_faults()))),
+                .delete(async |State(app): App| {
+                    app.clear_faults();
+                    respond(done())
+                }),
         )
         .route(
             "/_simulator/faults/{id}",
@@ -44,13 +54,16 @@ pub(crate) fn routes() -> Router<Arc<Service>> {
         )
         .route(
             "/_simulator/release",
-            post(async |State(app): App| respond(Ok(json!({ "released": app.release() })))),
+            post(async |State(app): App| respond(shown(&json!({ "released": app.release() })))),
         )
         .route(
             "/_simulator/outcomes",
-            get(async |State(app): App| respond(to_value(&app.lock().outcomes.rules())))
+            get(async |State(app): App| respond(shown(&app.lock().outcomes.rules())))
                 .post(async |State(app): App, body: Bytes| respond(add_outcomes(&app, &body)))
-                .delete(async |State(app): App| respond(done(app.clear_outcomes()))),
+                .delete(async |State(app): App| {
+                    app.clear_outcomes();
+                    respond(done())
+                }),
         )
         .route("/_simulator/clock", post(async |State(app): App, body: Bytes| respond(advance(&app, &body))))
         .route(
@@ -121,21 +134,21 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> anyhow::Result<T> {
     serde_json::from_slice(body).map_err(|error| anyhow::anyhow!("the body can't be read: {error}"))
 }
 
-fn to_value(value: &impl serde::Serialize) -> Answer {
-    Ok(serde_json::to_value(value)?)
+fn shown(value: &impl serde::Serialize) -> Answer {
+    Ok(serde_json::to_string(value)?)
 }
 
-fn done((): ()) -> Answer {
-    Ok(json!({}))
+fn done() -> Answer {
+    shown(&json!({}))
 }
 
 fn add_fault(app: &Service, body: &Bytes) -> Answer {
-    Ok(json!({ "id": app.add_fault(parse(body)?)? }))
+    shown(&json!({ "id": app.add_fault(parse(body)?)? }))
 }
 
 fn remove_fault(app: &Service, id: u64) -> Answer {
     anyhow::ensure!(app.lock().faults.remove(Some(id)), "there is no fault {id}");
-    Ok(json!({}))
+    shown(&json!({}))
 }
 
 fn add_outcomes(app: &Service, body: &Bytes) -> Answer {
@@ -147,34 +160,34 @@ fn add_outcomes(app: &Service, body: &Bytes) -> Answer {
     for rule in rules {
         app.add_outcome(serde_json::from_value(rule)?)?;
     }
-    Ok(json!({}))
+    shown(&json!({}))
 }
 
 fn advance(app: &Service, body: &Bytes) -> Answer {
     let by: Advance = parse(body)?;
-    Ok(json!({ "now": app.advance_clock(seconds(by.advance_seconds)?) }))
+    shown(&json!({ "now": app.advance_clock(seconds(by.advance_seconds)?) }))
 }
 
 fn force_cluster(app: &Service, id: &str, body: &Bytes) -> Answer {
     let force: ForceCluster = parse(body)?;
-    app.force_virtual_cluster(id, &force.state).and_then(|()| done(()))
+    app.force_virtual_cluster(id, &force.state).and_then(|()| done())
 }
 
 fn force_run(app: &Service, id: &str, body: &Bytes) -> Answer {
     let force: ForceRun = parse(body)?;
-    app.force_job_run(id, &force.state, force.failure_reason, force.state_details).and_then(|()| done(()))
+    app.force_job_run(id, &force.state, force.failure_reason, force.state_details).and_then(|()| done())
 }
 
 fn set_eks(app: &Service, name: &str, body: &Bytes) -> Answer {
     let set: SetEks = parse(body)?;
     app.set_eks_cluster(name, set.updating_times, set.access);
-    Ok(json!({}))
+    shown(&json!({}))
 }
 
 fn respond(answer: Answer) -> Response {
     let (status, body) = match answer {
         Ok(body) => (StatusCode::OK, body),
-        Err(error) => (StatusCode::BAD_REQUEST, json!({ "error": format!("{error:#}") })),
+        Err(error) => (StatusCode::BAD_REQUEST, json!({ "error": format!("{error:#}") }).to_string()),
     };
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

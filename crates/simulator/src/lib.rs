@@ -58,6 +58,7 @@
 
 mod caller;
 mod clock;
+mod constraint;
 mod control;
 mod error;
 mod faults;
@@ -65,6 +66,8 @@ mod ids;
 mod job_runs;
 mod journal;
 mod lifecycle;
+#[cfg(test)]
+mod machine_tests;
 mod operation;
 mod options;
 mod outcome;
@@ -79,6 +82,8 @@ mod state;
 mod sts;
 mod tags;
 mod validate;
+#[cfg(test)]
+mod validate_tests;
 mod virtual_clusters;
 mod wire;
 

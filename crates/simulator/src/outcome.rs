@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::wire::StartJobRun;
 
 /// How long the service lets a run wait for capacity, if its configuration doesn't say.
-const START_TIMEOUT: Duration = Duration::from_secs(900);
+const START_TIMEOUT: Duration = Duration::from_mins(15);
 
 const COMPLETED_DETAILS: &str = "JobRun completed successfully. It ran for";
 /// What a run that failed says without a rule.

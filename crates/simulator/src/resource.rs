@@ -1,8 +1,8 @@
-//! What the service keeps of a virtual cluster and of a job run.
+//! What the service keeps of a virtual cluster and of a job run, and of EKS clusters.
 //!
 //! Data only: `state` moves it. Invariant: a run is in the set of exactly one state of its cluster.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use jiff::Timestamp;
 
@@ -126,5 +126,27 @@ impl JobRun {
         }
         let name = self.state.name();
         self.script.reported.get(name).map_or(name, String::as_str)
+    }
+}
+
+/// How EKS clusters behave that don't behave well.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EksClusters {
+    /// Those whose access was withdrawn.
+    pub(crate) withdrawn: BTreeSet<String>,
+    /// Those that answer "being updated", and how often yet.
+    pub(crate) updating: HashMap<String, u32>,
+}
+
+impl EksClusters {
+    pub(crate) fn set(&mut self, name: &str, updating_times: Option<u32>, access: Option<bool>) {
+        if let Some(times) = updating_times {
+            self.updating.insert(name.to_owned(), times);
+        }
+        match access {
+            Some(true) => drop(self.withdrawn.remove(name)),
+            Some(false) => drop(self.withdrawn.insert(name.to_owned())),
+            None => {}
+        }
     }
 }

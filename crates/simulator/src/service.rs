@@ -26,7 +26,8 @@ use crate::options::Options;
 use crate::outcome::Outcomes;
 use crate::paging::Query;
 use crate::quota::{Limiter, throttled};
-use crate::state::{EksClusters, Store};
+use crate::resource::EksClusters;
+use crate::state::Store;
 use crate::{sts, wire};
 
 /// The body of a success, or an error.

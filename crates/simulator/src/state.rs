@@ -11,7 +11,7 @@
 //! - deleting a virtual cluster leaves its runs alone.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use crate::ids::Ids;
 use crate::lifecycle::{CancelRace, JobState};
 use crate::operation::Operation;
 use crate::outcome::{FAILED_DETAILS, Script};
-use crate::resource::{ClusterState, JobRun, VirtualCluster};
+use crate::resource::{ClusterState, EksClusters, JobRun, VirtualCluster};
 use crate::wire::StartJobRun;
 
 /// A step that is due at a time. The epoch outdates steps planned before a run was forced.
@@ -38,28 +38,6 @@ enum Step {
     Leave { run: usize, state: JobState, epoch: u32 },
     /// The virtual cluster is gone, or can't be.
     Terminated { cluster: usize, epoch: u32 },
-}
-
-/// How EKS clusters behave that don't behave well.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct EksClusters {
-    /// Those whose access was withdrawn.
-    pub(crate) withdrawn: BTreeSet<String>,
-    /// Those that answer "being updated", and how often yet.
-    pub(crate) updating: HashMap<String, u32>,
-}
-
-impl EksClusters {
-    pub(crate) fn set(&mut self, name: &str, updating_times: Option<u32>, access: Option<bool>) {
-        if let Some(times) = updating_times {
-            self.updating.insert(name.to_owned(), times);
-        }
-        match access {
-            Some(true) => drop(self.withdrawn.remove(name)),
-            Some(false) => drop(self.withdrawn.insert(name.to_owned())),
-            None => {}
-        }
-    }
 }
 
 /// One account in one region.

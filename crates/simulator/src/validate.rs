@@ -1,187 +1,25 @@
-//! Checks of requests against the constraints of the service model, with AWS's wording.
+//! Checks of requests against the constraints of the service model, member by member.
 //!
 //! Must not look at state. Invariant: every violated constraint of a request is named in one
-//! ValidationException, and sensitive values are never repeated in it.
+//! ValidationException.
 
+use std::collections::BTreeMap;
+
+use crate::constraint::{
+    ANY, CLUSTER, ID, KMS_KEY, NAME, NAMESPACE, NODE_LABEL, NOT_BLANK, Problems, RELEASE_LABEL, ROLE,
+    ROTATION_SIZE, RSI_ARN,
+};
 use crate::error::ApiError;
 use crate::wire::{
     Configuration, ConfigurationOverrides, CreateVirtualCluster, JobDriver, MonitoringConfiguration,
     SchedulerConfiguration, StartJobRun, Tags,
 };
 
-const NAME: (&str, fn(&str) -> bool) =
-    (r"[\.\-_/#A-Za-z0-9]+", |s| s.chars().all(|c| c.is_ascii_alphanumeric() || ".-_/#".contains(c)));
-const RELEASE_LABEL: (&str, fn(&str) -> bool) =
-    (r"[\.\-_/A-Za-z0-9]+", |s| s.chars().all(|c| c.is_ascii_alphanumeric() || ".-_/".contains(c)));
-const ID: (&str, fn(&str) -> bool) =
-    ("[0-9a-z]+", |s| s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
-const NOT_BLANK: (&str, fn(&str) -> bool) = (r".*\S.*", |s| !s.trim().is_empty());
-const ANY: (&str, fn(&str) -> bool) = (".*", |_| true);
-const NAMESPACE: (&str, fn(&str) -> bool) = ("[a-z0-9]([-a-z0-9]*[a-z0-9])?", is_label);
-const NODE_LABEL: (&str, fn(&str) -> bool) = ("^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$", is_label);
-const CLUSTER: (&str, fn(&str) -> bool) = (r"^[0-9A-Za-z][A-Za-z0-9\-_]*", |s| {
-    s.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
-});
-const ROLE: (&str, fn(&str) -> bool) = (
-    r"^arn:(aws[a-zA-Z0-9-]*):iam::(\d{12})?:(role((\u002F)|(\u002F[\u0021-\u007F]+\u002F))[\w+=,.@-]+)$",
-    is_role_arn,
-);
-const RSI_ARN: (&str, fn(&str) -> bool) =
-    (r"^arn:(aws[a-zA-Z0-9-]*):emr-containers:.+:(\d{12}):/virtualclusters/.+$", is_resource_arn);
-const ROTATION_SIZE: (&str, fn(&str) -> bool) = (r"^\d+(\.\d+)?[KMG][Bb]?$", is_rotation_size);
-const KMS_KEY: (&str, fn(&str) -> bool) =
-    (r"^(arn:(aws[a-zA-Z0-9-]*):kms:.+:(\d{12})?:key\/[(0-9a-zA-Z)-?]+|\$\{[a-zA-Z]\w*\})$", |s| {
-        (s.starts_with("arn:aws") && s.contains(":kms:") && s.contains(":key/"))
-            || (s.starts_with("${") && s.ends_with('}'))
-    });
-
 /// Bounds of both scheduler limits, as the API had them in November 2026.
 const SCHEDULER_LIMITS: (i64, i64) = (1, 1000);
 
-/// The largest page token and tag count.
+/// The most tags that a resource can have.
 pub(crate) const MAX_TAGS: usize = 50;
-
-type Pattern = (&'static str, fn(&str) -> bool);
-
-fn is_label(s: &str) -> bool {
-    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    s.starts_with(edge) && s.ends_with(edge) && s.chars().all(|c| edge(c) || c == '-')
-}
-
-fn is_partition(s: &str) -> bool {
-    s.starts_with("aws") && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-}
-
-fn is_account(s: &str) -> bool {
-    s.len() == 12 && s.chars().all(|c| c.is_ascii_digit())
-}
-
-fn is_role_arn(s: &str) -> bool {
-    let parts: Vec<&str> = s.splitn(6, ':').collect();
-    let ["arn", partition, "iam", "", account, resource] = parts.as_slice() else { return false };
-    let Some((path, name)) = resource.strip_prefix("role").and_then(|rest| rest.rsplit_once('/')) else {
-        return false;
-    };
-    is_partition(partition)
-        && (account.is_empty() || is_account(account))
-        && (path.is_empty() || path.starts_with('/'))
-        && path.chars().all(|c| ('\u{21}'..='\u{7f}').contains(&c))
-        && !name.is_empty()
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c))
-}
-
-fn is_resource_arn(s: &str) -> bool {
-    let parts: Vec<&str> = s.splitn(6, ':').collect();
-    let ["arn", partition, "emr-containers", region, account, resource] = parts.as_slice() else {
-        return false;
-    };
-    is_partition(partition)
-        && !region.is_empty()
-        && is_account(account)
-        && resource.strip_prefix("/virtualclusters/").is_some_and(|rest| !rest.is_empty())
-}
-
-fn is_rotation_size(s: &str) -> bool {
-    let number = s.strip_suffix(['B', 'b']).unwrap_or(s);
-    let Some(number) = number.strip_suffix(['K', 'M', 'G']) else { return false };
-    let digits = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_digit());
-    match number.split_once('.') {
-        Some((whole, fraction)) => digits(whole) && digits(fraction),
-        None => digits(number),
-    }
-}
-
-/// What is wrong with a request.
-#[derive(Default)]
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn add(&mut self, value: &str, field: &str, constraint: &str) {
-        self.0.push(format!("Value {value}at '{field}' failed to satisfy constraint: {constraint}"));
-    }
-
-    fn required<T>(&mut self, field: &str, value: Option<&T>) {
-        if value.is_none() {
-            self.add("null ", field, "Member must not be null");
-        }
-    }
-
-    fn text(&mut self, field: &str, value: Option<&String>, (min, max): (usize, usize), pattern: Pattern) {
-        self.checked(field, value, (min, max), pattern, false);
-    }
-
-    fn secret(&mut self, field: &str, value: Option<&String>, (min, max): (usize, usize), pattern: Pattern) {
-        self.checked(field, value, (min, max), pattern, true);
-    }
-
-    fn checked(
-        &mut self,
-        field: &str,
-        value: Option<&String>,
-        (min, max): (usize, usize),
-        pattern: Pattern,
-        sensitive: bool,
-    ) {
-        let Some(value) = value else { return };
-        let shown = if sensitive { String::new() } else { format!("'{value}' ") };
-        let length = value.chars().count();
-        if length < min {
-            self.add(&shown, field, &format!("Member must have length greater than or equal to {min}"));
-        } else if length > max {
-            self.add(&shown, field, &format!("Member must have length less than or equal to {max}"));
-        }
-        let (expression, matches) = pattern;
-        if length > 0 && !matches(value) {
-            self.add(&shown, field, &format!("Member must satisfy regular expression pattern: {expression}"));
-        }
-    }
-
-    fn one_of(&mut self, field: &str, value: Option<&String>, allowed: &[&str]) {
-        if let Some(value) = value
-            && !allowed.contains(&value.as_str())
-        {
-            let set = allowed.join(", ");
-            self.add(&format!("'{value}' "), field, &format!("Member must satisfy enum value set: [{set}]"));
-        }
-    }
-
-    fn range(&mut self, field: &str, value: Option<i64>, (min, max): (i64, i64)) {
-        let Some(value) = value else { return };
-        let shown = format!("'{value}' ");
-        if value < min {
-            self.add(&shown, field, &format!("Member must have value greater than or equal to {min}"));
-        } else if value > max {
-            self.add(&shown, field, &format!("Member must have value less than or equal to {max}"));
-        }
-    }
-
-    fn at_most(&mut self, field: &str, length: usize, max: usize) {
-        if length > max {
-            self.add("", field, &format!("Member must have length less than or equal to {max}"));
-        }
-    }
-
-    fn tags(&mut self, tags: Option<&Tags>) {
-        let Some(tags) = tags else { return };
-        self.at_most("tags", tags.len(), MAX_TAGS);
-        for (key, value) in tags {
-            self.text("tags", Some(key), (1, 128), NOT_BLANK);
-            self.text("tags", Some(value), (0, 256), ANY);
-        }
-    }
-
-    fn done(self) -> Result<(), ApiError> {
-        match self.0.len() {
-            0 => Ok(()),
-            1 => Err(ApiError::validation(format!("1 validation error detected: {}", self.0.join("")))),
-            count => Err(ApiError::validation(format!(
-                "{count} validation errors detected: {}",
-                self.0.join("; ")
-            ))),
-        }
-    }
-}
 
 fn reserved_tags<'a>(mut keys: impl Iterator<Item = &'a String>) -> Result<(), ApiError> {
     match keys.find(|key| key.to_ascii_lowercase().starts_with("aws:")) {
@@ -323,6 +161,15 @@ fn exactly_one_driver(driver: Option<&JobDriver>) -> Result<(), ApiError> {
 }
 
 impl Problems {
+    fn tags(&mut self, tags: Option<&Tags>) {
+        let Some(tags) = tags else { return };
+        self.at_most("tags", tags.len(), MAX_TAGS);
+        for (key, value) in tags {
+            self.text("tags", Some(key), (1, 128), NOT_BLANK);
+            self.text("tags", Some(value), (0, 256), ANY);
+        }
+    }
+
     fn scheduler(&mut self, scheduler: Option<&SchedulerConfiguration>) {
         let Some(scheduler) = scheduler else { return };
         let field = "schedulerConfiguration.maxInQueueJobRuns";
@@ -368,7 +215,7 @@ impl Problems {
             self.required(&name, configuration.classification.as_ref());
             self.text(&name, configuration.classification.as_ref(), (1, 1024), NOT_BLANK);
             let name = format!("{field}.properties");
-            self.at_most(&name, configuration.properties.as_ref().map_or(0, |p| p.len()), 100);
+            self.at_most(&name, configuration.properties.as_ref().map_or(0, BTreeMap::len), 100);
             for (key, value) in configuration.properties.iter().flatten() {
                 self.secret(&name, Some(key), (1, 1024), NOT_BLANK);
                 self.secret(&name, Some(value), (1, 1024), NOT_BLANK);

@@ -14,6 +14,7 @@ macro_rules! shapes {
     ($($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty),* $(,)? })*) => {
         $(
             $(#[$meta])*
+            #[allow(clippy::struct_field_names, reason = "the names are those of the service model")]
             #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
             #[serde(rename_all = "camelCase")]
             pub(crate) struct $name {

@@ -1,11 +1,15 @@
 //! Every end-to-end suite, in one binary so that one control plane serves the whole run: a module for each topic.
 
+mod chart;
 mod control_plane;
 mod defects_job_run;
 mod defects_process;
+mod demo;
 mod harness;
 mod job_run;
 mod job_run_conditions;
 mod job_run_delete;
 mod job_run_observation;
 mod job_run_request;
+mod load;
+mod samples;

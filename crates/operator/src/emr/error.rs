@@ -141,10 +141,9 @@ pub fn classify(operation: Operation, code: &str, status: Option<u16>, message: 
     }
     match bare {
         "ResourceNotFound" | "NotFound" => Class::NotFound,
-        "Conflict" | "ResourceInUse" | "LimitExceeded" | "ServiceQuotaExceeded" => Class::Retryable,
+        // Without a code no service has spoken but a proxy, say. The request may be all right.
+        "Conflict" | "ResourceInUse" | "LimitExceeded" | "ServiceQuotaExceeded" | UNKNOWN => Class::Retryable,
         "Validation" => classify_validation(operation, &text),
-        // No service has said this: a proxy, a wrong endpoint. The request may be all right.
-        UNKNOWN => Class::Retryable,
         _ => Class::Refused,
     }
 }
@@ -207,6 +206,11 @@ fn queue_is_full(text: &str) -> bool {
 }
 
 impl EmrError {
+    /// Whether the service has answered, and the answer means that the call wasn't carried out.
+    pub fn proves_nothing_was_done(&self) -> bool {
+        self.status.is_some() && self.class != Class::Transient
+    }
+
     /// An error from its parts, classified.
     pub fn new(operation: Operation, code: &str, status: Option<u16>, message: &str) -> Self {
         let class = classify(operation, code, status, message);

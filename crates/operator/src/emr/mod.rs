@@ -25,8 +25,10 @@ pub mod model;
 pub mod observe;
 pub mod operation;
 pub mod poll;
+mod poll_look;
 mod poll_pace;
 mod poll_plan;
+mod poll_run;
 pub mod pool;
 mod queue;
 mod tls;
@@ -233,7 +235,8 @@ impl Client {
     }
 
     /// Makes a call: with a grant at once, else when the limiter lets it through. A failure that took no long time is
-    /// tried once more if quota is left; more patience is the caller's, who knows for whom it waits.
+    /// tried once more if quota is left; more patience is the caller's, who knows for whom it waits. The SDK's futures are
+    /// boxed, because each is several kilobytes that would be part of every pass.
     async fn call<T, E, F>(
         &self,
         operation: Operation,
@@ -248,12 +251,16 @@ impl Client {
             Some(grant) => grant.used(),
             None => self.limiter.acquire(operation).await,
         }
-        let error = match self.attempt(operation, send()).await {
+        let error = match self.attempt(operation, Box::pin(send())).await {
             Err(error) if error.class == Class::Transient && error.code != TIMEOUT => error,
             result => return result,
         };
         tokio::time::sleep(RETRY_AFTER.mul_f64(1.0 + rand::random::<f64>())).await;
-        if self.limiter.try_acquire(operation) { self.attempt(operation, send()).await } else { Err(error) }
+        if self.limiter.try_acquire(operation) {
+            self.attempt(operation, Box::pin(send())).await
+        } else {
+            Err(error)
+        }
     }
 
     async fn attempt<T, E>(

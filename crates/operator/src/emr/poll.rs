@@ -17,19 +17,22 @@ use super::error::{Class, EmrError};
 use super::limit::RunKey;
 use super::model::JobRunFilter;
 use super::operation::Operation;
+use super::poll_look::{Listed, Look};
 use super::poll_pace::{Budget, FASTEST, interval};
-use super::poll_plan::{Book, Effects, FollowUp, Kind, Listed, Look};
+use super::poll_plan::{Book, Effects, FollowUp};
 use super::pool::{Pool, Scope};
 use crate::quotas::Quotas;
 
-pub use super::poll_plan::{Observed, Tracked};
+pub use super::poll_run::{Observed, Tracked};
 
 /// The first look is so long after the first run, which has hardly moved before.
 const FIRST_LOOK: Duration = FASTEST;
 /// After a failure the next look is at least so long away, and twice as long after each further one.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// The longest way to the next look, however often the last ones failed.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// The longest way to the next look while the service fails or throttles, which passes.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// The longest way to the next look while it is refused, which someone has to mend.
+const LONGEST_BACKOFF_REFUSED: Duration = Duration::from_mins(1);
 
 /// What is known of a tracked run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,17 +304,6 @@ impl Poller {
     }
 }
 
-impl Kind {
-    /// Its name in metrics.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Moved => "moved",
-            Self::Ended => "ended",
-        }
-    }
-}
-
 /// Looks at one virtual cluster until nothing in it is live.
 async fn watch(poller: Poller, home: Arc<Home>, changed: Arc<Notify>) {
     let client = poller.shared.pool.client(&home.scope);
@@ -341,27 +333,30 @@ async fn watch(poller: Poller, home: Arc<Home>, changed: Arc<Notify>) {
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                next = Instant::now() + backoff(failures).max(pace);
                 tracing::debug!(virtual_cluster = home.virtual_cluster_id, %error, failures, "a look at job runs failed");
-                match error.class {
-                    // Both pass; neither is anything that the owner of a run can do about.
-                    Class::Throttled | Class::Transient => {}
+                let longest = match error.class {
+                    // Nothing that the owner of a run can do about.
+                    Class::Throttled | Class::Transient => LONGEST_BACKOFF,
                     Class::NotFound
                     | Class::AccessDenied
                     | Class::Retryable
                     | Class::NotCancellable
                     | Class::AlreadyTerminated
                     | Class::NamespaceTaken
-                    | Class::Refused => poller.set_problem(&home, Some(error.to_string())),
-                }
+                    | Class::Refused => {
+                        poller.set_problem(&home, Some(error.to_string()));
+                        LONGEST_BACKOFF_REFUSED
+                    }
+                };
+                next = Instant::now() + backoff(failures, longest).max(pace);
             }
         }
     }
 }
 
-fn backoff(failures: u32) -> Duration {
+fn backoff(failures: u32, longest: Duration) -> Duration {
     let exponent = failures.saturating_sub(1).min(16);
-    (BACKOFF * 2_u32.saturating_pow(exponent)).min(LONGEST_BACKOFF).mul_f64(1.0 + 0.25 * jitter())
+    (BACKOFF * 2_u32.saturating_pow(exponent)).min(longest).mul_f64(1.0 + 0.25 * jitter())
 }
 
 /// Between -1 and 1.

@@ -138,7 +138,7 @@ mod tests {
         let start: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
         let mut budget = Budget::of(Bucket { refill_per_second: 5.0, bucket: 100 }, start);
         let mut next = [start; 20];
-        let (mut pages, end) = (0, start + Duration::from_secs(600));
+        let (mut pages, end) = (0, start + Duration::from_mins(10));
         while let Some(first) = next.iter_mut().min().filter(|time| **time < end) {
             pages += 2;
             let wait = budget.spend(2, *first);

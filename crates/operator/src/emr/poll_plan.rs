@@ -15,144 +15,25 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::model::JobRun;
+use super::poll_look::{Kind, Listed, Look, SLACK, Sizes};
 use super::poll_pace::{Activity, FLOW_WINDOW, since};
+use super::poll_run::{FAILED, LIVE, LOST_AFTER, Observed, RUNNING, Run, Tracked, back};
 use super::queue::RunKey;
 
-/// The states of a run that hasn't ended.
-pub(super) const LIVE: [&str; 4] = ["PENDING", "SUBMITTED", "RUNNING", "CANCEL_PENDING"];
-/// The states of a run that has ended.
-pub(super) const ENDED: [&str; 3] = ["COMPLETED", "FAILED", "CANCELLED"];
-/// All states but RUNNING.
-const MOVED: [&str; 6] = ["PENDING", "SUBMITTED", "CANCEL_PENDING", "COMPLETED", "FAILED", "CANCELLED"];
-const RUNNING: &str = "RUNNING";
-const FAILED: &str = "FAILED";
-
-/// Times in lists have whole seconds, and filters may or may not include their bound.
-const SLACK: Duration = Duration::from_secs(2);
-/// By how much the clocks of AWS and ours may differ. It only matters for a run whose time of creation isn't known yet.
-const CLOCK_SLACK: Duration = Duration::from_secs(120);
-/// Lists may lag: from this age on, a run that no list has shown and that hasn't ended or waited is taken as running.
+/// Lists may lag: from this age on, a run that no list has shown is taken as running when it neither waits nor has ended.
 const RUNNING_AFTER: Duration = Duration::from_secs(5);
-/// From this age on, a run that no list has shown is asked for by itself.
-const LOST_AFTER: Duration = Duration::from_secs(10);
-/// How long an answer of DescribeJobRun about a live run holds, when lists keep leaving the run out.
-const DESCRIBED_FOR: Duration = Duration::from_secs(15);
+/// By how much the clocks of AWS and ours may differ, until the first run has shown it. It only matters for runs whose
+/// time of creation isn't known yet.
+const CLOCK_SLACK: Duration = Duration::from_mins(2);
 /// For how long a run that waits or is being cancelled is expected to move any second.
-const MOVES_SOON_FOR: Duration = Duration::from_secs(60);
+const MOVES_SOON_FOR: Duration = Duration::from_mins(1);
 /// A live look is due after so many looks or so long.
 const CONFIRM_AFTER_LOOKS: u32 = 60;
-const CONFIRM_AFTER: Duration = Duration::from_secs(600);
-/// A guess at the page size of lists until a list has had two pages.
-const PAGE: usize = 100;
+const CONFIRM_AFTER: Duration = Duration::from_mins(10);
 /// How many runs are described after a look at most; the others are after the next.
 const MOST_DESCRIBED: usize = 50;
 /// Up to so many missing runs are described when it isn't known how long the list of ended ones is.
 const FEW: usize = 3;
-
-/// A run to track.
-#[derive(Clone, Debug)]
-pub struct Tracked {
-    /// The object that is woken.
-    pub key: RunKey,
-    /// The id of the run.
-    pub run_id: String,
-    /// The state that its status shows; none when it was started just now.
-    pub state: Option<String>,
-    /// When the service created it, if the service has said so.
-    pub created_at: Option<Timestamp>,
-}
-
-/// What the service last said of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// The state, verbatim.
-    pub state: String,
-    /// The state in words.
-    pub state_details: Option<String>,
-    /// Why it failed.
-    pub failure_reason: Option<String>,
-    /// When it was created.
-    pub created_at: Option<Timestamp>,
-    /// When it ended.
-    pub finished_at: Option<Timestamp>,
-    /// How often its driver has been tried.
-    pub attempts: Option<i32>,
-}
-
-impl Observed {
-    /// Whether the run has ended.
-    pub fn has_ended(&self) -> bool {
-        ENDED.contains(&self.state.as_str())
-    }
-
-    fn of(run: &JobRun) -> Self {
-        Self {
-            state: run.state.clone(),
-            state_details: run.state_details.clone(),
-            failure_reason: run.failure_reason.clone(),
-            created_at: run.created_at,
-            finished_at: run.finished_at,
-            attempts: run.attempts,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Run {
-    key: RunKey,
-    last: Observed,
-    /// Created then at the earliest.
-    born: Timestamp,
-    tracked_at: Timestamp,
-    changed_at: Timestamp,
-    /// A list or its status has shown it.
-    seen: bool,
-    /// What is known comes from its status alone, which has no details of a live run.
-    seeded: bool,
-    /// The look during or after which it was added.
-    added_in: u64,
-    seen_in: u64,
-    described_at: Option<Timestamp>,
-}
-
-/// What to list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Live runs.
-    Live,
-    /// All but running ones.
-    Moved,
-    /// Ended ones, after a live look that missed some.
-    Ended,
-}
-
-/// One list to ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) kind: Kind,
-    pub(super) created_after: Timestamp,
-    pub(super) max_pages: u32,
-    number: u64,
-    started: Timestamp,
-}
-
-impl Look {
-    pub(super) fn states(&self) -> &'static [&'static str] {
-        match self.kind {
-            Kind::Live => &LIVE,
-            Kind::Moved => &MOVED,
-            Kind::Ended => &ENDED,
-        }
-    }
-}
-
-/// How a list went.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Listed {
-    pub(super) items: usize,
-    pub(super) pages: u32,
-    pub(super) complete: bool,
-}
 
 /// What changed.
 #[derive(Debug, Default)]
@@ -170,34 +51,21 @@ pub(super) struct FollowUp {
     pub(super) describe: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Estimate {
-    items: usize,
-    since: Timestamp,
-    complete: bool,
-    at: Timestamp,
-}
-
 /// The live runs of one virtual cluster.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     runs: HashMap<String, Run>,
     looks: u64,
     confirmed: Option<(u64, Timestamp)>,
-    live_items: usize,
-    moved_items: Option<Estimate>,
-    page: usize,
+    sizes: Sizes,
     ends: VecDeque<Timestamp>,
-    last_pages: u32,
+    /// How late runs are tracked by AWS's clock: the time of the call and what the clocks differ by.
+    lateness: Option<Duration>,
     /// Ended by a list that doesn't say why.
     unexplained: Vec<String>,
 }
 
 impl Book {
-    pub(super) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.runs.len()
     }
@@ -216,16 +84,13 @@ impl Book {
         if self.runs.contains_key(&tracked.run_id) {
             return false;
         }
-        let seen = tracked.state.is_some();
-        let last = Observed {
-            state: tracked.state.unwrap_or_default(),
-            created_at: tracked.created_at,
-            ..Observed::default()
-        };
+        let seen = !tracked.just_started;
+        let created_at = tracked.created_at.filter(|_| seen);
+        let started = || back(now, self.lateness.unwrap_or(CLOCK_SLACK));
         let run = Run {
             key: tracked.key,
-            last,
-            born: tracked.created_at.unwrap_or_else(|| back(now, CLOCK_SLACK)),
+            born: created_at.unwrap_or_else(started),
+            last: Observed { state: tracked.state.unwrap_or_default(), created_at, ..Observed::default() },
             tracked_at: now,
             changed_at: now,
             seen,
@@ -245,15 +110,14 @@ impl Book {
     /// The next list, if anything is tracked.
     pub(super) fn plan(&mut self, now: Timestamp) -> Option<Look> {
         let oldest = self.runs.values().map(|run| run.born).min()?;
-        let live_pages = self.pages(self.live_items.max(1));
+        let live_pages = self.sizes.live_pages();
         let (kind, max_pages) = if self.wants_live(now) {
             (Kind::Live, u32::MAX)
         } else {
-            match self.moved_estimate(oldest, now) {
+            match self.sizes.moved_pages(oldest, now) {
                 // Unknown: worth as many pages as the other look takes, and a bit.
                 None => (Kind::Moved, live_pages.saturating_add(2)),
-                Some(items) => {
-                    let pages = self.pages(items);
+                Some(pages) => {
                     // A live look that misses runs takes another list.
                     let follow_up = u32::from(self.activity(now).ends > 0);
                     if pages <= live_pages.saturating_add(follow_up) {
@@ -274,30 +138,13 @@ impl Book {
             return true;
         }
         // Only a live look shows a run that started to run before any list had it. In a flow there always is one.
-        !self.activity(now).is_flow()
-            && self.live_items <= self.page()
-            && self.runs.values().any(|run| !run.seen)
-    }
-
-    /// How many items a moved look would have; `None` when that is anyone's guess.
-    fn moved_estimate(&self, oldest: Timestamp, now: Timestamp) -> Option<usize> {
-        let estimate = self.moved_items?;
-        if !estimate.complete {
-            let holds = oldest <= estimate.since && since(estimate.at, now) < CONFIRM_AFTER;
-            return holds.then_some(estimate.items);
+        let mut unseen = self.runs.values().filter(|run| !run.seen).peekable();
+        if unseen.peek().is_none() {
+            return false;
         }
-        let then = since(estimate.since, now).as_millis().max(1);
-        let span = since(oldest, now).as_millis().min(then);
-        let scaled = estimate.items as u128 * span / then;
-        usize::try_from(scaled).ok()
-    }
-
-    fn page(&self) -> usize {
-        if self.page == 0 { PAGE } else { self.page }
-    }
-
-    fn pages(&self, items: usize) -> u32 {
-        u32::try_from(items.div_ceil(self.page()).max(1)).unwrap_or(u32::MAX)
+        let is_lost = |run: &Run| since(run.tracked_at, now) >= LOST_AFTER;
+        (!self.activity(now).is_flow() && self.sizes.live_pages() == 1)
+            || (since(at, now) >= LOST_AFTER && unseen.any(is_lost))
     }
 
     /// Takes in one item of a list.
@@ -305,6 +152,7 @@ impl Book {
         let Some(run) = self.runs.get_mut(&item.id) else { return };
         run.seen_in = look.number;
         let observed = Observed::of(item);
+        self.locate(&item.id, &observed, now);
         if observed.state == FAILED && observed.failure_reason.is_none() {
             self.unexplained.push(item.id.clone());
             return;
@@ -324,10 +172,27 @@ impl Book {
             if let Some(run) = self.runs.get_mut(run_id) {
                 run.described_at = Some(now);
             }
-            self.learn(run_id, Observed::of(item), effects, now);
+            let observed = Observed::of(item);
+            self.locate(run_id, &observed, now);
+            self.learn(run_id, observed, effects, now);
         } else if let Some(run) = self.runs.remove(run_id) {
             effects.ended.push((run.key, None));
         }
+    }
+
+    /// Takes over when a run was created, and what that says of the clocks.
+    fn locate(&mut self, run_id: &str, observed: &Observed, now: Timestamp) {
+        let Some(run) = self.runs.get_mut(run_id) else { return };
+        if let Some(created_at) = observed.created_at {
+            run.born = created_at;
+            // A run that is known for long, or was taken over, says nothing of how late runs are tracked.
+            if !run.seen && run.last.created_at.is_none() && since(run.tracked_at, now) < LOST_AFTER {
+                let late = since(created_at, run.tracked_at);
+                let before = self.lateness.unwrap_or_default().mul_f64(0.9);
+                self.lateness = Some(late.max(before).min(CLOCK_SLACK));
+            }
+        }
+        run.seen = true;
     }
 
     fn learn(&mut self, run_id: &str, mut observed: Observed, effects: &mut Effects, now: Timestamp) {
@@ -340,8 +205,6 @@ impl Book {
         }
         let Some(run) = self.runs.get_mut(run_id) else { return };
         observed.created_at = observed.created_at.or(run.last.created_at);
-        run.born = observed.created_at.unwrap_or(run.born);
-        run.seen = true;
         let silent = run.seeded
             && run.last.state == observed.state
             && observed.state_details.is_none()
@@ -364,7 +227,13 @@ impl Book {
         effects: &mut Effects,
         now: Timestamp,
     ) -> FollowUp {
-        self.count(look, listed, now);
+        self.sizes.count(look, listed, now);
+        if look.kind == Kind::Live {
+            self.confirmed = Some((look.number, now));
+        }
+        while self.ends.front().is_some_and(|at| since(*at, now) > FLOW_WINDOW) {
+            self.ends.pop_front();
+        }
         let mut follow_up = FollowUp { list: None, describe: std::mem::take(&mut self.unexplained) };
         if listed.complete {
             match look.kind {
@@ -380,36 +249,6 @@ impl Book {
         follow_up
     }
 
-    fn count(&mut self, look: &Look, listed: Listed, now: Timestamp) {
-        if listed.pages > 1 && listed.complete {
-            self.page = listed.items.div_ceil(listed.pages as usize).max(1);
-        } else if listed.pages == 1 {
-            self.page = self.page().max(listed.items);
-        }
-        match look.kind {
-            Kind::Live => {
-                self.live_items = listed.items;
-                self.last_pages = listed.pages;
-                self.confirmed = Some((look.number, now));
-            }
-            Kind::Moved => {
-                self.last_pages = listed.pages;
-                // A list that was left before its end has more than was read.
-                let at_least = if listed.complete { 0 } else { self.page() * listed.pages as usize };
-                self.moved_items = Some(Estimate {
-                    items: listed.items.max(at_least),
-                    since: look.created_after,
-                    complete: listed.complete,
-                    at: now,
-                });
-            }
-            Kind::Ended => self.last_pages += listed.pages,
-        }
-        while self.ends.front().is_some_and(|at| since(*at, now) > FLOW_WINDOW) {
-            self.ends.pop_front();
-        }
-    }
-
     /// Tracked runs that were there when the list was asked for and that it didn't show.
     fn missing<'a>(&'a self, look: &'a Look) -> impl Iterator<Item = (&'a String, &'a Run)> {
         self.runs.iter().filter(|(_, run)| run.added_in < look.number && run.seen_in != look.number)
@@ -420,7 +259,11 @@ impl Book {
         let missing: Vec<_> =
             self.missing(look).filter(|(_, run)| !run.seen || run.may_be_described(now)).collect();
         let Some(oldest) = missing.iter().map(|(_, run)| run.born).min() else { return };
-        let few = self.moved_estimate(oldest, now).map_or(FEW, |items| self.pages(items) as usize - 1);
+        let few = match self.sizes.moved_pages(oldest, now) {
+            Some(pages) => pages as usize - 1,
+            None if since(oldest, now) < CONFIRM_AFTER => 0,
+            None => FEW,
+        };
         if missing.len() <= few && missing.iter().all(|(_, run)| run.may_be_described(now)) {
             follow_up.describe.extend(missing.into_iter().map(|(id, _)| id.clone()));
             return;
@@ -469,7 +312,7 @@ impl Book {
             quiet: youngest.map(|at| since(at, now)).unwrap_or_default(),
             about_to_move: self.runs.values().any(soon),
             ends: self.ends.iter().filter(|at| since(**at, now) <= FLOW_WINDOW).count(),
-            pages: self.last_pages,
+            pages: self.sizes.last_pages(),
         }
     }
 
@@ -480,14 +323,6 @@ impl Book {
     }
 }
 
-impl Run {
-    /// Whether a list would have shown it by now, and DescribeJobRun hasn't just been asked.
-    fn may_be_described(&self, now: Timestamp) -> bool {
-        (self.seen || since(self.tracked_at, now) >= LOST_AFTER)
-            && self.described_at.is_none_or(|at| since(at, now) >= DESCRIBED_FOR)
-    }
-}
-
-fn back(time: Timestamp, by: Duration) -> Timestamp {
-    time.checked_sub(by).unwrap_or(Timestamp::UNIX_EPOCH)
-}
+#[cfg(test)]
+#[path = "poll_tests.rs"]
+mod tests;

@@ -141,7 +141,8 @@ impl Pool {
         // Always set: the SDK would take AWS_ENDPOINT_URL, which names the EMR endpoint.
         let of_environment = std::env::var("AWS_ENDPOINT_URL_STS").ok().filter(|url| !url.is_empty());
         builder.set_endpoint_url(self.config.identity_endpoint_url.clone().or(of_environment));
-        let reply = aws_sdk_sts::Client::from_conf(builder.build()).get_caller_identity().send().await;
+        let client = aws_sdk_sts::Client::from_conf(builder.build());
+        let reply = Box::pin(client.get_caller_identity().send()).await;
         let reply = reply.map_err(|error| PoolError::Identity(DisplayErrorContext(error).to_string()))?;
         let partition = reply.arn.as_deref().and_then(|arn| arn.split(':').nth(1));
         match (reply.account, partition) {

@@ -353,7 +353,7 @@ mod tests {
             }
             let end = now + Duration::from_secs(line.len() as u64 + 1);
             let woken = turns.serve(end, || buckets.take(Operation::StartJobRun, end)).woken.len();
-            prop_assert!(woken >= line.len().min(5));
+            prop_assert!(woken >= line.len().min(4));
         }
     }
 }

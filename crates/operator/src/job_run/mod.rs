@@ -6,6 +6,8 @@
 pub mod act;
 pub mod overrides;
 pub mod plan;
+#[cfg(test)]
+mod plan_tests;
 pub mod report;
 pub mod request;
 pub mod status;
@@ -97,14 +99,20 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress, PassErro
         target: &target,
         retain: context.retain(&**run),
     };
-    let pass = act::Pass { run, uid: &uid, target: &target, memory: &memory, context };
+    let pass = act::Pass { run, uid: &uid, target: &target, context };
+    let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+    if let Some(why) = context.foreign(place).filter(|_| !view.retain && !plan::settled(run)) {
+        return pass.trouble(&why).await;
+    }
     match plan::plan(&view) {
         Step::Rest => Ok(pass.rest()),
         Step::Acknowledge => pass.acknowledge().await,
         Step::Refuse(why) => pass.refuse(&why).await,
+        Step::Reopen => pass.reopen().await,
         Step::AwaitReference => pass.await_reference().await,
         Step::AddFinalizer => pass.add_finalizer().await,
         Step::Start(request) => pass.start(*request).await,
+        Step::Save(submission) => pass.submitted(*submission).await,
         Step::Observe(submitted) => pass.observe(&submitted, observation.as_ref()).await,
         Step::Cancel(submitted) => pass.cancel(&submitted).await,
         Step::AwaitEnd(submitted) => pass.await_end(&submitted, observation.as_ref()).await,

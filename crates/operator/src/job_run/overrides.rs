@@ -352,7 +352,7 @@ MonitoringConfiguration:
     #[test]
     fn nesting_ends_with_an_error_not_a_crash() {
         let mut text = "{\"classification\":\"x\"}".to_owned();
-        for _ in 0..40 {
+        for _ in 0..20 {
             text = format!("{{\"classification\":\"x\",\"configurations\":[{text}]}}");
         }
         let error = from_text(&format!("{{\"applicationConfiguration\":[{text}]}}")).unwrap_err();

@@ -1,6 +1,6 @@
 //! Decides the next step for a JobRun. Pure: no I/O, no clock.
 //!
-//! Invariants: a run that may have been submitted is never submitted with another token; a final state is never left;
+//! Invariants: a status with a final state and no id means that no job was started; a run that may have been submitted is never submitted with another token; a final state is never left;
 //! the finalizer goes on before the run is submitted and comes off only when no live job can belong to the object.
 
 use emrcontainers_api::job_run::{self, JobRun};
@@ -8,6 +8,7 @@ use emrcontainers_api::{JOB_RUN_FINALIZER, annotations};
 use kube::ResourceExt;
 
 use super::request;
+use super::status::Submission;
 use super::target::Target;
 use crate::emr::model::StartJobRun;
 use crate::emr::poll::Observation;
@@ -37,12 +38,16 @@ pub enum Step {
     Acknowledge,
     /// The run can't be submitted as it is described.
     Refuse(String),
+    /// The run was refused and is to be tried again: say that it isn't over, before anything is started.
+    Reopen,
     /// A reference isn't ready.
     AwaitReference,
     /// The run may be submitted once the finalizer is there.
     AddFinalizer,
     /// Submit the run.
     Start(Box<StartJobRun>),
+    /// Save the id that the service gave: nothing else comes before it.
+    Save(Box<Submission>),
     /// Watch the run, and report what the service says of it.
     Observe(Submitted),
     /// The object goes and the run lives: cancel it.
@@ -72,6 +77,12 @@ pub struct Submitted {
 /// The next step.
 pub fn plan(view: &View<'_>) -> Step {
     let run = view.run;
+    if let Some(submission) = &view.memory.submission
+        && run.status.as_ref().is_none_or(|status| status.id.is_none())
+        && has_finalizer(run)
+    {
+        return Step::Save(submission.clone());
+    }
     if run.metadata.deletion_timestamp.is_some() {
         return plan_deletion(view);
     }
@@ -80,6 +91,9 @@ pub fn plan(view: &View<'_>) -> Step {
     }
     if let Some(submitted) = submitted(view) {
         return if has_final_state(run) { Step::Acknowledge } else { Step::Observe(submitted) };
+    }
+    if has_final_state(run) {
+        return Step::Reopen;
     }
     let request = match request::build(run, view.target) {
         Ok(request) => request,
@@ -126,7 +140,12 @@ pub fn settled(run: &JobRun) -> bool {
     run.metadata.deletion_timestamp.is_none()
         && has_final_state(run)
         && status.observed_generation.is_none_or(|seen| Some(seen) == run.metadata.generation)
-        && (status.id.is_some() || status.last_handled_retry.as_deref() == retry(run))
+        && (status.id.is_some() || !asks_again(retry(run), status.last_handled_retry.as_deref()))
+}
+
+/// Whether a retry annotation has a value that wasn't answered yet; taking it away asks for nothing.
+pub fn asks_again(annotation: Option<&str>, answered: Option<&str>) -> bool {
+    annotation.is_some() && annotation != answered
 }
 
 /// Whether a live job may belong to the object, as far as the object tells.
@@ -151,14 +170,11 @@ fn has_final_state(run: &JobRun) -> bool {
     current_state(run).is_some_and(job_run::is_final)
 }
 
-/// The run that the service has accepted: from the status, or from memory where the status isn't written yet.
-pub fn submitted(view: &View<'_>) -> Option<Submitted> {
-    if let Some(id) = view.run.status.as_ref().and_then(|status| status.id.clone()) {
-        let virtual_cluster_id = virtual_cluster_of(view.run).or_else(|| view.target.virtual_cluster.id())?;
-        return Some(Submitted { id, virtual_cluster_id: virtual_cluster_id.to_owned() });
-    }
-    let submission = view.memory.submission.as_deref()?;
-    Some(Submitted { id: submission.id.clone(), virtual_cluster_id: submission.virtual_cluster_id.clone() })
+/// The run that the service has accepted.
+fn submitted(view: &View<'_>) -> Option<Submitted> {
+    let id = view.run.status.as_ref()?.id.clone()?;
+    let virtual_cluster_id = virtual_cluster_of(view.run).or_else(|| view.target.virtual_cluster.id())?;
+    Some(Submitted { id, virtual_cluster_id: virtual_cluster_id.to_owned() })
 }
 
 /// The virtual cluster that a submitted run is in. Upstream saves none, but the run's ARN names it.

@@ -102,10 +102,9 @@ pub fn virtual_cluster(
         );
         return waiting(ConditionStatus::False, why, id);
     }
-    let state = status.state.as_deref().unwrap_or(virtual_cluster::RUNNING);
-    if !condition::is_true(&status.conditions, condition::RESOURCE_SYNCED)
-        || state != virtual_cluster::RUNNING
-    {
+    // A passing trouble of a cluster that is there (a tag that can't be set, a read that failed) holds no run up.
+    let synced = condition::is_true(&status.conditions, condition::RESOURCE_SYNCED);
+    if status.state.as_deref().map_or(!synced, |state| state != virtual_cluster::RUNNING) {
         let why = format!(
             "the referenced resource is not synced yet. resource:VirtualCluster, namespace:{namespace}, name:{name}"
         );

@@ -69,6 +69,15 @@ impl Pass<'_> {
         })
     }
 
+    /// Says that a cluster that is gone is created anew. The status must not say TERMINATED while a creation is under
+    /// way: a terminated cluster is released without a look.
+    pub async fn reopen(&self) -> Result {
+        match self.report(&Situation::Reopened).await? {
+            Some(Written::Done(newer) | Written::Conflict(newer)) => Ok(Progress::Again(newer)),
+            Some(Written::Gone) | None => Ok(Progress::End(Next::Await)),
+        }
+    }
+
     /// Puts the finalizer on, and goes on with the object as it is then.
     pub async fn add_finalizer(&self) -> Result {
         match write::add_finalizer(&self.context.client, &**self.cluster).await? {
@@ -88,13 +97,19 @@ impl Pass<'_> {
     /// Creates the cluster.
     pub async fn create(&self, token: String) -> Result {
         let now = self.context.now();
+        let never_started = self.context.clusters.get(self.uid).never_started;
         self.context.clusters.update(self.uid, |memory| {
             memory.never_started = false;
             memory.asked_at = Some(now);
         });
         let created = match self.client().create_virtual_cluster(self.request(token)).await {
             Ok(created) => created,
-            Err(error) => return self.create_failed(&error).await,
+            Err(error) => {
+                if never_started && error.proves_nothing_was_done() {
+                    self.context.clusters.update(self.uid, |memory| memory.never_started = true);
+                }
+                return self.create_failed(&error).await;
+            }
         };
         let seen = match self.client().describe_virtual_cluster(&created.id).await {
             Ok(described) => self.seen(described),
@@ -166,22 +181,34 @@ impl Pass<'_> {
     pub async fn sync(&self, id: &str) -> Result {
         let described = match self.client().describe_virtual_cluster(id).await {
             Ok(described) => described,
-            Err(error) if error.class == Class::NotFound => {
+            Err(error) if error.class == Class::NotFound && !self.is_new() => {
                 return self.report_then(&Situation::Gone(GONE), Next::Await).await;
             }
-            Err(error) => return self.trouble(&error).await,
+            Err(error) => return self.failed(&error).await,
         };
         if described.state == TERMINATED {
             return self.report_then(&Situation::Gone(GONE), Next::Await).await;
         }
-        if described.state == RUNNING
-            && let Err(error) = self.update(&described).await
-        {
-            return self.trouble(&error).await;
-        }
+        // A difference that can't be sent is told, and doesn't keep runs from being submitted.
+        let problem = match described.state.as_str() {
+            RUNNING => self.update(&described).await.err(),
+            _ => None,
+        };
         let seen = self.seen(described);
-        let next = if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
-        self.report_then(&Situation::Seen(&seen), Next::After(next)).await
+        let Some(problem) = problem.filter(|error| error.class != Class::Throttled) else {
+            let next =
+                if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
+            return self.report_then(&Situation::Seen(&seen), Next::After(next)).await;
+        };
+        self.report_then(&Situation::Unequal(&seen, &problem.to_string()), Next::Backoff).await
+    }
+
+    /// Whether the service may not show the cluster everywhere yet.
+    fn is_new(&self) -> bool {
+        let status = self.cluster.status.as_ref();
+        let asked = self.context.clusters.get(self.uid).asked_at;
+        let latest = status.and_then(|status| status.created_at).into_iter().chain(asked).max();
+        latest.is_some_and(|at| self.context.now().duration_since(at).unsigned_abs() < timing::CREATION_LAG)
     }
 
     /// Sends the differences in tags and limits.
@@ -200,7 +227,7 @@ impl Pass<'_> {
         }
         let limits = |of: &Option<SchedulerConfiguration>| of.clone().unwrap_or_default();
         let wanted = limits(&self.cluster.spec.scheduler_configuration);
-        if wanted != limits(&described.scheduler_configuration) {
+        if plan::limits_differ(&wanted, &limits(&described.scheduler_configuration), self.is_edited()) {
             // The service ignores a repeated token; each change is one of its own.
             let token = format!("{}-{:x}", self.uid, rand::random::<u64>());
             client.update_virtual_cluster(&described.id, &token, &wanted).await?;
@@ -212,6 +239,11 @@ impl Pass<'_> {
             self.event(EventType::Normal, reason::UPDATED, &note);
         }
         Ok(())
+    }
+
+    fn is_edited(&self) -> bool {
+        let seen = self.cluster.status.as_ref().and_then(|status| status.observed_generation);
+        seen.is_some() && seen != self.cluster.metadata.generation
     }
 
     /// Says which runs hold the deletion up; they wake the cluster when they end.
@@ -229,7 +261,7 @@ impl Pass<'_> {
             Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
                 self.release().await
             }
-            Err(error) => self.trouble(&error).await,
+            Err(error) => self.failed(&error).await,
         }
     }
 
@@ -240,27 +272,40 @@ impl Pass<'_> {
             Ok(described) => {
                 let seen = self.seen(described);
                 if seen.state != TERMINATING {
-                    // The deletion has failed: it is asked for again, later each time.
+                    // The deletion has failed: it is asked for again.
                     self.context.clusters.update(self.uid, |memory| memory.cancel_asked = false);
-                    return self.report_then(&Situation::Seen(&seen), Next::Backoff).await;
+                    return self
+                        .report_then(&Situation::Seen(&seen), Next::After(timing::ARRESTED_RETRY))
+                        .await;
                 }
                 self.report_then(&Situation::Seen(&seen), Next::After(timing::TERMINATION_CHECK)).await
             }
             Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
                 self.release().await
             }
-            Err(error) => self.trouble(&error).await,
+            Err(error) => self.failed(&error).await,
         }
     }
 
     /// Learns the id of a cluster that an earlier process may have created, by its own request.
     pub async fn recover(&self, token: String) -> Result {
         match self.client().create_virtual_cluster(self.request(token)).await {
-            Ok(created) => self.delete(&created.id).await,
+            Ok(created) => {
+                let seen = self.seen(model::VirtualCluster {
+                    arn: created.arn,
+                    state: RUNNING.to_owned(),
+                    id: created.id,
+                    ..model::VirtualCluster::default()
+                });
+                match self.report(&Situation::Seen(&seen)).await? {
+                    Some(Written::Done(newer) | Written::Conflict(newer)) => Ok(Progress::Again(newer)),
+                    Some(Written::Gone) | None => Ok(Progress::End(Next::Await)),
+                }
+            }
             Err(error) if matches!(error.class, Class::Refused | Class::NamespaceTaken | Class::NotFound) => {
                 self.release().await
             }
-            Err(error) => self.trouble(&error).await,
+            Err(error) => self.failed(&error).await,
         }
     }
 
@@ -275,33 +320,46 @@ impl Pass<'_> {
         }
     }
 
-    async fn trouble(&self, error: &EmrError) -> Result {
-        if error.class == Class::Throttled {
-            return Ok(Progress::End(Next::After(timing::AFTER_THROTTLE)));
+    /// Tells of an error and tries again later; a throttle is only waited for.
+    async fn failed(&self, error: &EmrError) -> Result {
+        match error.class {
+            Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
+            _ => self.trouble(&error.to_string()).await,
         }
-        self.report_then(&Situation::Trouble(&error.to_string()), Next::Backoff).await
+    }
+
+    /// Says what is wrong, and tries again later each time.
+    pub async fn trouble(&self, message: &str) -> Result {
+        self.report_then(&Situation::Trouble(message), Next::Backoff).await
     }
 
     async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
+        Ok(match self.report(situation).await? {
+            None | Some(Written::Done(_)) => Progress::End(next),
+            Some(Written::Conflict(newer)) => Progress::Again(newer),
+            Some(Written::Gone) => Progress::End(Next::Await),
+        })
+    }
+
+    /// Writes the status if it differs; `None` if it doesn't.
+    async fn report(&self, situation: &Situation<'_>) -> Result<Option<Written<VirtualCluster>>> {
         let status = status::next(self.cluster, situation, self.context.now());
         if self.cluster.status.as_ref() == Some(&status) {
-            return Ok(Progress::End(next));
+            return Ok(None);
         }
         let mut changed = VirtualCluster::clone(self.cluster);
         changed.status = Some(status);
-        match write::status(&self.context.client, &changed).await? {
-            Written::Done(written) => {
+        let written = write::status(&self.context.client, &changed).await?;
+        match &written {
+            Written::Done(done) => {
                 self.context.metrics.status_written(Kind::VirtualCluster);
-                self.context.clusters.wrote(&written);
-                self.tell(written.status.as_ref(), situation);
-                Ok(Progress::End(next))
+                self.context.clusters.wrote(done);
+                self.tell(done.status.as_ref(), situation);
             }
-            Written::Conflict(newer) => {
-                self.context.clusters.wrote(&newer);
-                Ok(Progress::Again(newer))
-            }
-            Written::Gone => Ok(Progress::End(Next::Await)),
+            Written::Conflict(newer) => self.context.clusters.wrote(newer),
+            Written::Gone => {}
         }
+        Ok(Some(written))
     }
 
     /// Publishes the event that belongs to a status change.
@@ -309,10 +367,14 @@ impl Pass<'_> {
         let before = self.cluster.status.as_ref();
         let state = |status: Option<&VirtualClusterStatus>| status.and_then(|status| status.state.clone());
         match situation {
-            Situation::Trouble(message) if message.starts_with("AccessDenied") => {
+            Situation::Trouble(message) | Situation::Unequal(_, message)
+                if message.starts_with("AccessDenied") =>
+            {
                 self.event(EventType::Warning, reason::ACCESS_DENIED, message);
             }
-            Situation::Trouble(message) => self.event(EventType::Warning, reason::RETRYING, message),
+            Situation::Trouble(message) | Situation::Unequal(_, message) => {
+                self.event(EventType::Warning, reason::RETRYING, message);
+            }
             Situation::Refused(why) => self.event(EventType::Warning, reason::REFUSED, why),
             Situation::Gone(why) => self.event(EventType::Warning, reason::NOT_FOUND, why),
             Situation::InUse(users) => {
@@ -329,7 +391,7 @@ impl Pass<'_> {
                 let note = format!("virtual cluster {} is {}", seen.id, seen.state);
                 self.event(EventType::Normal, reason::STATE_CHANGED, &note);
             }
-            Situation::Seen(_) => {}
+            Situation::Seen(_) | Situation::Reopened => {}
         }
     }
 

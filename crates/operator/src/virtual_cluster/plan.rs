@@ -1,12 +1,15 @@
 //! Decides the next step for a VirtualCluster. Pure: no I/O, no clock.
 //!
-//! Invariants: a cluster that may have been created is never created with another token; it is not deleted while a
+//! Invariants: the state TERMINATED means that nothing is being created; a cluster that may have been created is never created with another token; it is not deleted while a
 //! live run refers to it; the finalizer comes off only when no live cluster can belong to the object.
 
-use emrcontainers_api::virtual_cluster::{ARRESTED, TERMINATED, TERMINATING, VirtualCluster};
+use emrcontainers_api::virtual_cluster::{
+    ARRESTED, SchedulerConfiguration, TERMINATED, TERMINATING, VirtualCluster,
+};
 use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations, condition};
 use kube::ResourceExt;
 
+use crate::job_run::plan::asks_again;
 use crate::memory::Memory;
 
 /// Everything that the decision depends on.
@@ -36,6 +39,8 @@ pub enum Step {
     },
     /// It can't be created as it is described.
     Refuse(String),
+    /// It is gone and is to be created anew: say so before anything is created.
+    Reopen,
     /// It may be created once the finalizer is there.
     AddFinalizer,
     /// Create it.
@@ -78,6 +83,9 @@ pub fn plan(view: &View<'_>) -> Step {
     if let Some(id) = live_id(cluster) {
         return Step::Sync(id.to_owned());
     }
+    if state(cluster) == Some(TERMINATED) {
+        return Step::Reopen;
+    }
     if let Some(why) = unfit(cluster) {
         return Step::Refuse(why);
     }
@@ -93,7 +101,8 @@ fn plan_deletion(view: &View<'_>) -> Step {
         return Step::Release;
     }
     let Some(id) = cluster.status.as_ref().and_then(|status| status.id.clone()) else {
-        let never_created = view.memory.never_started || is_terminal(cluster) || unfit(cluster).is_some();
+        // A cluster that was refused before may have been created by a later try whose reply was lost.
+        let never_created = view.memory.never_started || unfit(cluster).is_some();
         return if never_created { Step::Release } else { Step::Recover { token: token(cluster) } };
     };
     if !view.users.is_empty() {
@@ -108,13 +117,28 @@ fn plan_deletion(view: &View<'_>) -> Step {
     }
 }
 
+/// Whether the limits have to be sent. A limit that the spec leaves out is the service's: it shows a default of its own.
+/// It is taken back only when the spec has just been edited, which is when it may have been removed.
+pub fn limits_differ(
+    wanted: &SchedulerConfiguration,
+    observed: &SchedulerConfiguration,
+    edited: bool,
+) -> bool {
+    let differs = |wanted: Option<i32>, observed: Option<i32>| match wanted {
+        Some(_) => wanted != observed,
+        None => edited && observed.is_some(),
+    };
+    differs(wanted.max_concurrent_job_runs, observed.max_concurrent_job_runs)
+        || differs(wanted.max_in_queue_job_runs, observed.max_in_queue_job_runs)
+}
+
 /// Whether the cluster was refused, or is gone, and neither the spec nor the retry annotation says to try again.
 pub fn settled(cluster: &VirtualCluster) -> bool {
     let Some(status) = &cluster.status else { return false };
     cluster.metadata.deletion_timestamp.is_none()
         && is_terminal(cluster)
         && status.observed_generation == cluster.metadata.generation
-        && status.last_handled_retry.as_deref() == retry(cluster)
+        && !asks_again(retry(cluster), status.last_handled_retry.as_deref())
 }
 
 /// The value of the retry annotation.

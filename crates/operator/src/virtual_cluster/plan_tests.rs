@@ -1,0 +1,146 @@
+//! Each situation of a virtual cluster and the step that follows, as a table; and its status.
+
+use emrcontainers_api::condition::{self, ConditionStatus};
+use emrcontainers_api::status::AckResourceMetadata;
+use emrcontainers_api::virtual_cluster::{
+    ARRESTED, ContainerProvider, RUNNING, TERMINATED, TERMINATING, VirtualCluster, VirtualClusterSpec,
+};
+use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::plan::{Step, View, plan};
+use super::status::{SeenCluster, Situation, next};
+use crate::memory::Memory;
+
+fn cluster() -> VirtualCluster {
+    let provider = ContainerProvider { id: Some("eks".into()), type_: Some("EKS".into()), info: None };
+    let spec = VirtualClusterSpec {
+        name: "vc".into(),
+        container_provider: provider,
+        ..VirtualClusterSpec::default()
+    };
+    let mut cluster = VirtualCluster::new("vc", spec);
+    cluster.metadata.uid = Some("uid".into());
+    cluster.metadata.generation = Some(1);
+    cluster
+}
+
+fn finalised(mut cluster: VirtualCluster) -> VirtualCluster {
+    cluster.metadata.finalizers = Some(vec![VIRTUAL_CLUSTER_FINALIZER.to_owned()]);
+    cluster
+}
+
+fn deleted(cluster: VirtualCluster) -> VirtualCluster {
+    let mut cluster = finalised(cluster);
+    cluster.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    cluster
+}
+
+fn after(mut cluster: VirtualCluster, situation: &Situation<'_>) -> VirtualCluster {
+    cluster.status = Some(next(&cluster, situation, Timestamp::UNIX_EPOCH));
+    cluster
+}
+
+fn seen(state: &str) -> SeenCluster {
+    SeenCluster {
+        id: "vc1".into(),
+        place: AckResourceMetadata::default(),
+        state: state.into(),
+        created_at: None,
+        scheduler: None,
+    }
+}
+
+fn in_state(state: &str) -> VirtualCluster {
+    after(finalised(cluster()), &Situation::Seen(&seen(state)))
+}
+
+fn retried(mut cluster: VirtualCluster) -> VirtualCluster {
+    cluster.metadata.annotations = Some([(annotations::RETRY.to_owned(), "1".to_owned())].into());
+    cluster
+}
+
+fn step(cluster: &VirtualCluster, memory: &Memory<VirtualCluster>, users: &[String], retain: bool) -> Step {
+    plan(&View { cluster, memory, users, retain })
+}
+
+#[test]
+fn each_situation_has_its_step() {
+    let token = |n: u32| format!("uid-{n}");
+    let refused = || after(finalised(cluster()), &Situation::Refused("no"));
+    let gone = || after(in_state(RUNNING), &Situation::Gone("gone"));
+    let mut unknown = cluster();
+    unknown.spec.container_provider.type_ = Some("GKE".into());
+    let mut edited = refused();
+    edited.metadata.generation = Some(2);
+    let cases = [
+        ("new", cluster(), Step::AddFinalizer),
+        ("finalised", finalised(cluster()), Step::Create { token: token(1) }),
+        (
+            "of an unknown type",
+            unknown,
+            Step::Refuse("spec.containerProvider.type_: \"GKE\" is not known; set EKS".into()),
+        ),
+        ("running", in_state(RUNNING), Step::Sync("vc1".into())),
+        ("refused", refused(), Step::LookAgain { token: token(2) }),
+        ("refused and edited", edited, Step::Create { token: token(2) }),
+        ("refused and retried", retried(refused()), Step::Create { token: token(2) }),
+        ("gone", gone(), Step::Settled),
+        ("gone and retried", retried(gone()), Step::Reopen),
+        ("gone and reopened", after(retried(gone()), &Situation::Reopened), Step::Create { token: token(2) }),
+        ("deleted while running", deleted(in_state(RUNNING)), Step::Delete("vc1".into())),
+        ("deleted while terminating", deleted(in_state(TERMINATING)), Step::AwaitTermination("vc1".into())),
+        ("deleted while arrested", deleted(in_state(ARRESTED)), Step::Delete("vc1".into())),
+        ("deleted when gone", deleted(gone()), Step::Release),
+        ("deleted when refused", deleted(refused()), Step::Recover { token: token(2) }),
+        ("deleted with a finalizer and no id", deleted(cluster()), Step::Recover { token: token(1) }),
+    ];
+    for (what, cluster, expected) in cases {
+        assert_eq!(step(&cluster, &Memory::default(), &[], false), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_deletion_waits_for_users_and_respects_retain() {
+    let cluster = deleted(in_state(RUNNING));
+    assert_eq!(step(&cluster, &Memory::default(), &["job".to_owned()], false), Step::AwaitUsers);
+    assert_eq!(step(&cluster, &Memory::default(), &["job".to_owned()], true), Step::Release);
+    let never_created = Memory { never_started: true, ..Memory::default() };
+    assert_eq!(step(&deleted(self::cluster()), &never_created, &[], false), Step::Release);
+}
+
+#[test]
+fn a_cluster_that_runs_has_exactly_upstreams_conditions() {
+    let conditions = in_state(RUNNING).status.unwrap().conditions;
+    let short: Vec<_> = conditions
+        .iter()
+        .map(|c| (c.type_.as_str(), c.status, c.message.as_deref().unwrap_or_default(), c.reason.as_deref()))
+        .collect();
+    let message = "Resource synced successfully";
+    assert_eq!(
+        short,
+        [
+            (condition::RESOURCE_SYNCED, ConditionStatus::True, message, None),
+            (condition::READY, ConditionStatus::True, message, None)
+        ]
+    );
+}
+
+#[test]
+fn d16_a_cluster_that_others_terminated_is_not_ready() {
+    let gone = after(in_state(RUNNING), &Situation::Gone("gone"));
+    let status = gone.status.as_ref().unwrap();
+    assert_eq!(status.state.as_deref(), Some(TERMINATED));
+    assert!(condition::is_true(&status.conditions, condition::TERMINAL));
+    assert!(condition::is_true(&status.conditions, condition::STALLED));
+    assert!(!condition::is_true(&status.conditions, condition::READY));
+    let again = after(gone.clone(), &Situation::Gone("gone"));
+    assert_eq!(again.status, gone.status, "an equal situation writes nothing");
+}
+
+#[test]
+fn users_are_named_and_then_counted() {
+    let users: Vec<String> = (0..7).map(|n| format!("job{n}")).collect();
+    assert!(super::status::in_use(&users).contains("job0, job1, job2, job3, job4 and 2 more"));
+}
