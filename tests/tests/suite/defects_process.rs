@@ -17,7 +17,9 @@ async fn ensure_one_job(env: &TestEnv, name: &str) -> Result<()> {
     let requests = env.simulator().requests_since(0);
     let mut tokens: Vec<_> = requests
         .iter()
-        .filter(|request| request.operation == "StartJobRun" && request.body["name"] == name)
+        .filter(|request| {
+            request.operation == "StartJobRun" && request.body.get("name").is_some_and(|sent| sent == name)
+        })
         .map(|request| request.client_token.clone().unwrap_or_default())
         .collect();
     tokens.dedup();

@@ -10,7 +10,9 @@ use tests::simulator::{failing, quick};
 
 /// The one StartJobRun of a run.
 fn start(env: &TestEnv, name: &str) -> Result<LoggedRequest> {
-    let of_run = |request: &LoggedRequest| request.operation == "StartJobRun" && request.body["name"] == name;
+    let of_run = |request: &LoggedRequest| {
+        request.operation == "StartJobRun" && request.body.get("name").is_some_and(|sent| sent == name)
+    };
     let mut requests: Vec<_> = env.simulator().requests_since(0).into_iter().filter(of_run).collect();
     ensure!(requests.len() == 1, "there are {} starts of {name}", requests.len());
     requests.pop().context("one start")
