@@ -137,7 +137,7 @@ pub struct SparkSubmitJobDriver {
     pub entry_point_arguments: Option<Vec<String>>,
     /// Parameters of spark-submit, such as `--conf spark.executor.instances=2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 102400))]
+    #[schemars(length(min = 1, max = 102_400))]
     pub spark_submit_parameters: Option<String>,
 }
 
@@ -151,7 +151,7 @@ pub struct SparkSqlJobDriver {
     pub entry_point: Option<String>,
     /// Parameters of Spark SQL, such as `-hivevar KEY=value`.
     #[serde(rename = "sparkSQLParameters", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 102400))]
+    #[schemars(length(min = 1, max = 102_400))]
     pub spark_sql_parameters: Option<String>,
 }
 
