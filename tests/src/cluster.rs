@@ -104,6 +104,11 @@ impl TestEnv {
         &self.operator
     }
 
+    /// How the test's operator is started, to start another one beside it.
+    pub fn builder(&self) -> Builder {
+        self.builder.clone()
+    }
+
     /// Starts the operator again with the same flags, after the one before was killed or terminated.
     pub async fn restart_operator(&mut self) -> Result<()> {
         self.operator = self.builder.clone().start(self.plane.scratch()).await?;

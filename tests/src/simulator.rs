@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use emr_simulator::{Handle, Options, Rule};
+use anyhow::Result;
+use emr_simulator::{Fault, FaultKind, Handle, Options, Rule};
+
+use crate::{cluster::PATIENCE, wait};
 
 /// Life cycles that pass through every state in about a second and a half.
 pub fn quick() -> Options {
@@ -37,4 +40,25 @@ pub fn calls(simulator: &Handle, operation: &str) -> u64 {
 /// How often any operation was called.
 pub fn all_calls(simulator: &Handle) -> u64 {
     simulator.counters().values().map(|counter| counter.calls).sum()
+}
+
+/// The next `count` calls of an operation go wrong.
+pub fn fail(simulator: &Handle, operation: &str, kind: FaultKind, count: u64) -> Result<u64> {
+    simulator.add_fault(Fault { count: Some(count), ..Fault::new(operation, kind) })
+}
+
+/// Runs of that name stay RUNNING for as long as a test lasts.
+pub fn endless(name: &str) -> Rule {
+    Rule {
+        name: Some(name.to_owned()),
+        pending_seconds: Some(0.1),
+        submitted_seconds: Some(0.1),
+        running_seconds: Some(3600.0),
+        ..Rule::default()
+    }
+}
+
+/// Waits until the simulator is as it should be.
+pub async fn until(simulator: &Handle, what: &str, is: impl Fn(&Handle) -> bool) -> Result<()> {
+    wait::eventually(PATIENCE, what, async || Ok(is(simulator).then_some(()))).await
 }

@@ -35,6 +35,10 @@ pub fn is_final(state: &str) -> bool {
 }
 
 /// One Spark job on Amazon EMR on EKS: submitted once, observed to its end, cancelled when the object is deleted.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "clippy takes the keys of two printer columns for one attribute twice"
+)]
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "emrcontainers.services.k8s.aws",

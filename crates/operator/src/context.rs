@@ -158,9 +158,12 @@ impl<K: Lookup<DynamicType = ()> + Resource + Clone + 'static> Scopes<K> {
     }
 }
 
+/// A namespace and a name in it.
+type Key = (String, String);
+
 /// JobRuns that wait for a VirtualCluster, by the cluster's namespace and name.
 #[derive(Debug, Default)]
-pub struct Waiters(Mutex<HashMap<(String, String), HashSet<(String, String)>>>);
+pub struct Waiters(Mutex<HashMap<Key, HashSet<Key>>>);
 
 impl Waiters {
     /// Notes that a run waits. The caller resolves the reference once more after this, so that no event is missed.

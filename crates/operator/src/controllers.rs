@@ -181,7 +181,7 @@ fn controller<K: Reconciled + kube_runtime::reflector::Lookup<DynamicType = ()>>
     stop: &CancellationToken,
 ) -> BoxFuture<'static, ()> {
     let Half { namespace, reader, writer, woken, wake: _ } = half;
-    let stream = watch(&context.client, namespace.as_deref(), writer, hooks, context.metrics.clone());
+    let stream = watch(&context.client, namespace.as_deref(), writer, hooks, &context.metrics);
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
     let config = Config::default().concurrency(context.settings.max_concurrent_syncs);
     let stop = stop.clone();

@@ -25,7 +25,7 @@ pub const EVENT_FAILURE_LOG: Duration = Duration::from_hours(1);
 
 /// How long one pass may take. It covers one AWS call with its time-outs and the API server's own retries; a request
 /// that hangs for ever must not keep the object from its next pass.
-pub const PASS: Duration = Duration::from_secs(60);
+pub const PASS: Duration = Duration::from_mins(1);
 
 /// The wait after the first failed pass; AWS's own SDKs begin with a second.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);

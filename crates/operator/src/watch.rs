@@ -49,7 +49,7 @@ pub fn watch<K: Watched>(
     namespace: Option<&str>,
     writer: Writer<K>,
     hooks: Arc<dyn Hooks<K>>,
-    metrics: Metrics,
+    metrics: &Metrics,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K> {
     let api: Api<DeserializeGuard<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -117,7 +117,9 @@ fn take_in<K: Watched>(event: Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) 
             let objects = store.state();
             debug!(kind = K::KIND.as_str(), objects = objects.len(), "listed");
             hooks.listed();
-            objects.iter().for_each(|object| hooks.applied(object));
+            for object in &objects {
+                hooks.applied(object);
+            }
             objects.iter().filter(|object| !object.settled()).map(|object| K::clone(object)).collect()
         }
         Event::Init | Event::InitApply(_) => Vec::new(),
@@ -125,6 +127,7 @@ fn take_in<K: Watched>(event: Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) 
 }
 
 /// Changes when a pass is due.
+#[allow(clippy::unnecessary_wraps, reason = "the signature that predicate_filter takes")]
 fn due<K: Resource>(object: &K) -> Option<u64> {
     let meta = object.meta();
     let mut hasher = DefaultHasher::new();

@@ -98,7 +98,7 @@ impl Pass<'_> {
         let client = self.context.pool.client(&scope);
         let never_started = self.context.job_runs.get(self.uid).never_started;
         // A run that may exist goes first: its object lacks nothing but the id.
-        let priority = if never_started { 0 } else { 1 };
+        let priority = (!never_started).into();
         let grant = match client.limiter().request(TurnKind::Start, &self.key(), priority) {
             Turn::Granted(grant) => grant,
             Turn::Queued { position } => return self.await_turn(&scope, position).await,
@@ -257,15 +257,23 @@ impl Pass<'_> {
         created.is_none_or(|at| self.context.now().duration_since(at.0).unsigned_abs() < timing::LISTS_LAG)
     }
 
-    /// Waits for the end of a run that is being cancelled.
+    /// Waits for the end of a run that is being cancelled, and tells it; the object is released after that.
     pub async fn await_end(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
+        if let Some(Observation::Run(seen)) = observation
+            && is_final(&seen.state)
+        {
+            return Ok(match self.report(&Situation::Observed(seen)).await? {
+                Reported::Said(run) | Reported::Conflict(run) => Progress::Again(run),
+                Reported::Gone => self.rest(),
+            });
+        }
         self.track(submitted);
         if let Some(problem) = self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id) {
             return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
         }
         match observation {
             // What was seen before the cancel took hold says nothing of it.
-            Some(Observation::Run(seen)) if seen.state == CANCEL_PENDING || is_final(&seen.state) => {
+            Some(Observation::Run(seen)) if seen.state == CANCEL_PENDING => {
                 self.report_then(&Situation::Observed(seen), Next::Await).await
             }
             Some(Observation::Run(_) | Observation::Gone) | None => self.acknowledge().await,

@@ -115,14 +115,12 @@ pub fn virtual_cluster(
         );
         return waiting(ConditionStatus::Unknown, why, id);
     }
-    match id {
-        Some(id) => ClusterTarget::Resolved(id.to_owned()),
-        None => {
-            let why = format!(
-                "the referenced resource is missing the target field. resource:VirtualCluster, \
-                 namespace:{namespace}, name:{name}, targetField:Status.ID"
-            );
-            waiting(ConditionStatus::Unknown, why, None)
-        }
-    }
+    let Some(id) = id else {
+        let why = format!(
+            "the referenced resource is missing the target field. resource:VirtualCluster, \
+             namespace:{namespace}, name:{name}, targetField:Status.ID"
+        );
+        return waiting(ConditionStatus::Unknown, why, None);
+    };
+    ClusterTarget::Resolved(id.to_owned())
 }

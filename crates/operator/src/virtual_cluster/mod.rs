@@ -92,8 +92,7 @@ async fn step(cluster: &Arc<VirtualCluster>, context: &Context) -> Result<Progre
         return pass.trouble(&why).await;
     }
     match plan::plan(&view) {
-        Step::Rest => Ok(Progress::End(Next::Await)),
-        Step::Settled => Ok(Progress::End(Next::Await)),
+        Step::Rest | Step::Settled => Ok(Progress::End(Next::Await)),
         Step::LookAgain { token } => pass.look_again(token).await,
         Step::Refuse(why) => pass.refuse(&why).await,
         Step::Reopen => pass.reopen().await,

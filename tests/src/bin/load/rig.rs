@@ -8,7 +8,9 @@ use anyhow::{Context, Result, ensure};
 use emr_simulator::{Fault, FaultKind, Handle, Options};
 use kube::{Client, ResourceExt};
 use tests::control_plane::ControlPlane;
+use tests::process::Usage;
 use tests::{namespace, objects, wait};
+use tokio::time::sleep;
 
 use crate::controllers::Controllers;
 use crate::options::{Command, LEASE_NAMESPACE, Scenario};
@@ -20,6 +22,10 @@ const PENDING: Duration = Duration::from_millis(500);
 const SUBMITTED: Duration = Duration::from_secs(1);
 /// Upstream looks again after 15 s; a controller that waits for a lease takes a little longer.
 const CLUSTER_READY_WITHIN: Duration = Duration::from_mins(2);
+/// kube-apiserver counts as quiet when it used less than a tenth of a core in so many looks of this length.
+const QUIET_LOOKS: u32 = 3;
+const QUIET_LOOK: Duration = Duration::from_secs(1);
+const QUIET_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running rig.
 pub(crate) struct Rig {
@@ -61,10 +67,12 @@ impl Rig {
         .await?;
         let clusters = make_clusters(&client, scenario, &controllers).await?;
         let watching = Watching::start(&plane).await?;
+        let quiet = until_quiet(&plane).await?;
         eprintln!(
-            "kube-apiserver {kubernetes}, the simulated AWS, the controller and {} virtual clusters are ready after {:.1} s",
+            "kube-apiserver {kubernetes}, the simulated AWS, the controller and {} virtual clusters are ready after {:.1} s{}",
             scenario.clusters,
-            from.elapsed().as_secs_f64()
+            from.elapsed().as_secs_f64(),
+            if quiet { "" } else { "; kube-apiserver is still busy with itself" }
         );
         Ok(Self { watching, controllers, simulator, client, plane, clusters, kubernetes, _beside: beside })
     }
@@ -74,6 +82,21 @@ impl Rig {
         self.plane.ensure_running()?;
         self.controllers.ensure_running().await
     }
+}
+
+/// Waits until kube-apiserver has done what follows its start and new definitions (it builds the OpenAPI documents of all
+/// kinds anew, seconds of CPU time). False when it doesn't get there.
+async fn until_quiet(plane: &ControlPlane) -> Result<bool> {
+    let [_, api_server] = plane.pids();
+    let end = Instant::now() + QUIET_WITHIN;
+    let mut quiet_looks = 0;
+    while Instant::now() < end && quiet_looks < QUIET_LOOKS {
+        let before = Usage::of(api_server)?.cpu;
+        sleep(QUIET_LOOK).await;
+        let used = Usage::of(api_server)?.cpu.saturating_sub(before);
+        quiet_looks = if used < QUIET_LOOK / 10 { quiet_looks + 1 } else { 0 };
+    }
+    Ok(quiet_looks >= QUIET_LOOKS)
 }
 
 /// The simulated AWS. Only the quotas asked for bound it: no cap on the runs of a cluster.
