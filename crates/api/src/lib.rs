@@ -5,6 +5,7 @@
 //! controller decodes and means the same; what is added is optional.
 
 #![allow(unreachable_pub, reason = "the KubeSchema derive repeats the type inside a function")]
+#![allow(clippy::duplicated_attributes, reason = "each printer column of the derive has a type and a path")]
 
 pub mod annotations;
 pub mod condition;

@@ -159,6 +159,6 @@ impl<K: Resource> Memories<K> {
 }
 
 /// The resource version as a number; the API guarantees that versions of one resource can be compared that way.
-fn version<K: Resource>(object: &K) -> u64 {
+pub fn version<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
 }

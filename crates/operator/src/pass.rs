@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::context::Context;
-use crate::memory::Memories;
+use crate::memory::{Memories, version};
 use crate::metrics::Outcome;
 use crate::timing;
 use crate::watch::Watched;
@@ -56,6 +56,9 @@ pub trait Reconciled: Watched {
     /// What this process remembers of the kind's objects.
     fn memories(context: &Context) -> &Memories<Self>;
 
+    /// The object as the watch gave it last.
+    fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>>;
+
     /// One pass.
     fn reconcile(
         object: Arc<Self>,
@@ -74,7 +77,7 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Resul
     );
     async {
         let started = Instant::now();
-        let object = K::memories(&context).freshest(object);
+        let object = freshest(object, &context);
         let result = isolated(object, &context).await;
         let (action, outcome) = conclude(result, K::memories(&context), &uid);
         context.metrics.pass(K::KIND, outcome, started.elapsed());
@@ -94,6 +97,22 @@ async fn isolated<K: Reconciled>(object: Arc<K>, context: &Arc<Context>) -> Resu
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(PassError::Timeout(timing::PASS)),
         Err(error) => Err(PassError::Panicked(error.to_string())),
+    }
+}
+
+/// The newest state of an object that this process has seen.
+///
+/// The object was taken from the store when the pass was scheduled. Until it runs, the watch may catch up with our last
+/// write, which is forgotten then: so memory is asked first and the store after it, and one of both has that write.
+fn freshest<K: Reconciled>(scheduled: Arc<K>, context: &Context) -> Arc<K> {
+    let known = K::memories(context).freshest(scheduled);
+    let meta = known.meta();
+    let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+    let stored = K::stored(context, namespace.unwrap_or_default(), name.unwrap_or_default())
+        .filter(|stored| stored.meta().uid == meta.uid);
+    match stored {
+        Some(stored) if version(&*stored) > version(&*known) => stored,
+        Some(_) | None => known,
     }
 }
 

@@ -8,7 +8,7 @@ mod world;
 use anyhow::{Context, Result, bail, ensure};
 use emr_simulator::{Refusal, Rule};
 use kube::api::DynamicObject;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::ControlPlane;
 use tests::manifest::job_run;
@@ -21,12 +21,12 @@ use world::{apply, environment, is_refused, right, spoilt, stays_as_it_is, with_
 
 const RETRY: &str = "emrcontainers.services.k8s.aws/retry";
 
-#[tokio::test]
-async fn what_cannot_be_sent_is_refused_without_a_call_and_the_others_go_on() -> Result<()> {
-    let env = environment("unsendable").await?;
-    env.ready_cluster("vc").await?;
+/// A name, what is spoilt, and the words of the refusal: the field and the remedy.
+type Case = (&'static str, Value, Vec<&'static str>);
+
+fn unsendable() -> Vec<Case> {
     let submit = json!({"entryPoint": "s3://bucket/job.py"});
-    let cases = [
+    vec![
         (
             "text",
             json!({"configurationOverrides": "{"}),
@@ -113,7 +113,14 @@ async fn what_cannot_be_sent_is_refused_without_a_call_and_the_others_go_on() ->
                 "set spec.virtualClusterRef.from.name",
             ],
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_is_refused_without_a_call_and_the_others_go_on() -> Result<()> {
+    let env = environment("unsendable").await?;
+    env.ready_cluster("vc").await?;
+    let cases = unsendable();
     for (name, changes, _) in &cases {
         apply(&env, name, &spoilt(changes)).await?;
     }

@@ -74,6 +74,10 @@ impl Reconciled for JobRun {
         &context.job_runs
     }
 
+    fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>> {
+        context.job_run_scopes.get(namespace, name)
+    }
+
     async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Next, PassError> {
         let mut run = object;
         for _ in 0..MAX_STEPS {

@@ -61,6 +61,10 @@ impl Reconciled for VirtualCluster {
         &context.clusters
     }
 
+    fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>> {
+        context.cluster_scopes.get(namespace, name)
+    }
+
     async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Next, PassError> {
         let mut cluster = object;
         for _ in 0..MAX_STEPS {

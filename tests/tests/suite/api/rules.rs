@@ -1,5 +1,7 @@
 //! What the API server refuses by itself, so that kubectl answers at once.
 
+#![allow(clippy::indexing_slicing, reason = "a test may end by a panic, and JSON is best read by its keys")]
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
