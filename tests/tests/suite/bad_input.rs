@@ -17,9 +17,7 @@ use tests::simulator::{all_calls, calls, quick};
 use tests::wait;
 use tokio::sync::OnceCell;
 
-use world::{apply, environment, is_refused, right, spoilt, stays_as_it_is, with_old_definitions};
-
-const RETRY: &str = "emrcontainers.services.k8s.aws/retry";
+use world::{RETRY, apply, environment, is_refused, right, spoilt, stays_as_it_is, with_old_definitions};
 
 /// A name, what is spoilt, and the words of the refusal: the field and the remedy.
 type Case = (&'static str, Value, Vec<&'static str>);

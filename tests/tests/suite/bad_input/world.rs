@@ -14,6 +14,9 @@ use tests::objects::{self, condition, status};
 use tests::simulator::quick;
 use tokio::sync::OnceCell;
 
+/// The annotation whose new value tries a refused run again.
+pub(super) const RETRY: &str = "emrcontainers.services.k8s.aws/retry";
+
 /// The control plane whose definitions check nothing.
 async fn lenient() -> Result<&'static ControlPlane> {
     static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
@@ -118,7 +121,13 @@ pub(super) async fn is_refused(env: &TestEnv, name: &str, words: &[&str]) -> Res
     types.retain(|kind| *kind != "ACK.ReferencesResolved");
     ensure!(types == ["ACK.Terminal", "ACK.ResourceSynced", "Ready", "Stalled"], "{name}: {types:?}");
     let event = env.event(name, "Refused").await?;
-    ensure!(event.type_ == "Warning" && event.note == message, "{event:?}");
+    ensure!(event.type_ == "Warning", "{event:?}");
+    // Both say how to try again, beside the cause.
+    for text in [event.note.as_str(), stalled.message] {
+        let remedy =
+            text.strip_prefix(message).with_context(|| format!("{name}: {text:?} should tell the cause"))?;
+        ensure!(remedy.contains("correct the spec") && remedy.contains(RETRY), "{name}: {text:?}");
+    }
     Ok(run)
 }
 
