@@ -35,6 +35,7 @@ pub struct Builder {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     wait_ready: bool,
+    bare: bool,
 }
 
 impl Builder {
@@ -88,6 +89,20 @@ impl Builder {
         self
     }
 
+    /// Another address of AWS, such as that of a front.
+    #[must_use]
+    pub fn aws_url(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.aws_url);
+        self
+    }
+
+    /// Without any of the harness's own flags but those for the ports: for what flags and variables mean.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
     /// Don't wait for `/readyz`: for one that is expected to end, or to wait for a lease.
     #[must_use]
     pub fn without_waiting(mut self) -> Self {
@@ -112,21 +127,27 @@ impl Builder {
         }
     }
 
+    fn own_flags(&self, command: &mut Command) {
+        command
+            .args(["--aws-endpoint-url", &self.aws_url, "--aws-identity-endpoint-url", &self.aws_url])
+            .args(["--allow-unsafe-aws-endpoint-urls", "--aws-region", &self.region])
+            .args(self.namespace.iter().flat_map(|namespace| ["--watch-namespace", namespace]))
+            .args(match &self.lease_namespace {
+                Some(namespace) => vec!["--leader-election-namespace", namespace],
+                None => vec!["--enable-leader-election=false"],
+            });
+    }
+
     fn spawn(&self, directory: &Path) -> Result<Operator> {
         let binary = self.binary.clone().map_or_else(binary, Ok)?;
         let metrics = format!("127.0.0.1:{}", port::free()?);
         let healthz = format!("127.0.0.1:{}", port::free()?);
         let mut command = Command::new(binary);
-        command
-            .args(["--aws-endpoint-url", &self.aws_url, "--aws-identity-endpoint-url", &self.aws_url])
-            .args(["--allow-unsafe-aws-endpoint-urls", "--aws-region", &self.region])
-            .args(["--metrics-addr", &metrics, "--healthz-addr", &healthz])
-            .args(self.namespace.iter().flat_map(|namespace| ["--watch-namespace", namespace]))
-            .args(match &self.lease_namespace {
-                Some(namespace) => vec!["--leader-election-namespace", namespace],
-                None => vec!["--enable-leader-election=false"],
-            })
-            .args(&self.arguments);
+        command.args(["--metrics-addr", &metrics, "--healthz-addr", &healthz]);
+        if !self.bare {
+            self.own_flags(&mut command);
+        }
+        command.args(&self.arguments);
         // Nothing of the person who runs the tests may be found: no profile, proxy or setting of another installation.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
             command.env_remove(name);
@@ -168,6 +189,7 @@ impl Operator {
             arguments: Vec::new(),
             environment: Vec::new(),
             wait_ready: true,
+            bare: false,
         }
     }
 
@@ -218,6 +240,24 @@ impl Operator {
     /// The address of `/metrics`.
     pub fn metrics_url(&self) -> &str {
         &self.metrics_url
+    }
+
+    /// The page of `/healthz` or `/readyz`: its code and text.
+    pub async fn health(&self, path: &str) -> Result<(u16, String)> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let response = client.get(format!("{}{path}", self.healthz_url)).send().await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    }
+
+    /// Waits until `/readyz` is closed and says these words.
+    pub async fn wait_unready(&self, words: &str) -> Result<()> {
+        let what = format!("/readyz should say {words:?}");
+        let said = wait::eventually(READY_WITHIN, &what, async || {
+            let (code, text) = self.health("/readyz").await?;
+            ensure!(code == 503 && text.contains(words), "{code}: {text}");
+            Ok(Some(()))
+        });
+        said.await.with_context(|| format!("the operator's log ends with\n{}", self.process.log_tail(30)))
     }
 
     /// All metrics now.

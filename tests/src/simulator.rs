@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use emr_simulator::{Handle, Options, Rule};
+use emr_simulator::{Fault, FaultKind, Handle, LoggedRequest, Options, Rule};
 
 /// Life cycles that pass through every state in about a second and a half.
 pub fn quick() -> Options {
@@ -37,4 +37,14 @@ pub fn calls(simulator: &Handle, operation: &str) -> u64 {
 /// How often any operation was called.
 pub fn all_calls(simulator: &Handle) -> u64 {
     simulator.counters().values().map(|counter| counter.calls).sum()
+}
+
+/// Every request of an operation, in order.
+pub fn requests(simulator: &Handle, operation: &str) -> Vec<LoggedRequest> {
+    simulator.requests_since(0).into_iter().filter(|request| request.operation == operation).collect()
+}
+
+/// A fault that strikes so often and then no more.
+pub fn fault(operation: &str, kind: FaultKind, count: u64) -> Fault {
+    Fault { count: Some(count), ..Fault::new(operation, kind) }
 }

@@ -101,6 +101,14 @@ impl<K: Lookup<DynamicType = ()> + Clone + 'static> Scopes<K> {
         self.of(namespace)?.store.get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// Waits until every object that there was at the start is known.
+    pub async fn known(&self) {
+        for scope in &self.0 {
+            // The writer goes only when the controllers end.
+            let _ = scope.store.wait_until_ready().await;
+        }
+    }
+
     /// Every object that the predicate picks.
     pub fn filter(&self, predicate: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         self.0.iter().flat_map(|scope| scope.store.state_filter(|object| predicate(object))).collect()

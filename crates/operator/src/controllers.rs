@@ -41,6 +41,8 @@ use crate::watch::{Hooks, Watched, watch};
 pub struct Process {
     /// What the user asked for.
     pub settings: Settings,
+    /// A file of PEM certificates to trust besides the system's.
+    pub ca_bundle: Option<std::path::PathBuf>,
     /// The API server.
     pub client: Client,
     /// Where to count.
@@ -88,7 +90,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         region: process.settings.aws_region.clone(),
         endpoint_url: process.settings.aws_endpoint_url.clone(),
         identity_endpoint_url: process.settings.aws_identity_endpoint_url.clone(),
-        ca_bundle: std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(Into::into),
+        ca_bundle: process.ca_bundle.clone(),
         quotas: process.settings.aws_quotas.clone(),
         credentials: None,
         wake: awaken,

@@ -23,6 +23,8 @@ pub enum Next {
     Await,
     /// Then, at the latest.
     After(Duration),
+    /// Then, to see what came of it: until that is known the failures before it count on.
+    Check(Duration),
     /// The pass came to nothing for a cause that it has told the user: later each time.
     Backoff,
 }
@@ -96,6 +98,7 @@ fn conclude<K: Reconciled>(
             memories.succeeded(uid);
             (Action::requeue(delay), Outcome::Ok)
         }
+        Ok(Next::Check(delay)) => (Action::requeue(delay), Outcome::Ok),
         Ok(Next::Backoff) => {
             let delay = backoff(memories.failed(uid));
             info!(retry_in_seconds = delay.as_secs_f32(), "tried again later");

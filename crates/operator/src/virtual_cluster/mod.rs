@@ -75,6 +75,10 @@ impl Reconciled for VirtualCluster {
 
 async fn step(cluster: &Arc<VirtualCluster>, context: &Context) -> Result<Progress, PassError> {
     let uid = cluster.uid().unwrap_or_default();
+    if cluster.metadata.deletion_timestamp.is_some() {
+        // Before the runs are listed a cluster that they use would seem free.
+        context.job_run_scopes.known().await;
+    }
     let memory = context.clusters.get(&uid);
     let users = users(cluster, context);
     let view = View { cluster, memory: &memory, users: &users, retain: context.retain(&**cluster) };
