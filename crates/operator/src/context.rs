@@ -12,6 +12,7 @@ use kube::{Client, Resource, ResourceExt};
 use kube_runtime::reflector::{Lookup, ObjectRef, Store};
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, Scope};
@@ -86,6 +87,9 @@ pub struct WatchedScope<K: Lookup<DynamicType = ()> + 'static> {
     pub store: Store<K>,
     /// Wakes an object in it.
     pub wake: UnboundedSender<ObjectRef<K>>,
+    /// Cancelled once the store holds what there was at the start. The store's own signal wakes only the last of those
+    /// who wait for it, so it can't be shared.
+    pub listed: CancellationToken,
 }
 
 /// The watched namespaces of a kind.
@@ -104,8 +108,7 @@ impl<K: Lookup<DynamicType = ()> + Clone + 'static> Scopes<K> {
     /// Waits until every object that there was at the start is known.
     pub async fn known(&self) {
         for scope in &self.0 {
-            // The writer goes only when the controllers end.
-            let _ = scope.store.wait_until_ready().await;
+            scope.listed.cancelled().await;
         }
     }
 

@@ -12,7 +12,7 @@ use emrcontainers_api::{GROUP, annotations};
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use kube::api::{Api, ObjectMeta};
 use kube::core::DeserializeGuard;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use kube_runtime::reflector::{Lookup, Store, store::Writer};
 use kube_runtime::utils::WatchStreamExt;
 use kube_runtime::watcher::{self, Event, watcher};

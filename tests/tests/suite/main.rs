@@ -7,4 +7,5 @@ mod harness;
 mod job_run;
 mod leader;
 mod process;
+mod quotas;
 mod virtual_cluster;
