@@ -69,7 +69,14 @@ impl<K: Watched> Half<K> {
     fn new(namespace: Option<&str>) -> Self {
         let (reader, writer) = kube_runtime::reflector::store();
         let (wake, woken) = mpsc::unbounded_channel();
-        Self { namespace: namespace.map(str::to_owned), reader, writer, woken, wake, listed: CancellationToken::new() }
+        Self {
+            namespace: namespace.map(str::to_owned),
+            reader,
+            writer,
+            woken,
+            wake,
+            listed: CancellationToken::new(),
+        }
     }
 
     fn scope(&self) -> WatchedScope<K> {

@@ -68,7 +68,8 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Resul
         "pass",
         kind = K::KIND.as_str(),
         namespace = object.meta().namespace.as_deref().unwrap_or_default(),
-        name = object.meta().name.as_deref().unwrap_or_default(),
+        // Not `name`: the JSON log gives that key to the span itself.
+        object = object.meta().name.as_deref().unwrap_or_default(),
     );
     async {
         let started = Instant::now();

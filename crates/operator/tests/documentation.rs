@@ -29,7 +29,8 @@ fn the_table_of_flags_is_that_of_the_program() {
                 write!(row, "{} |", text.unwrap_or_default()).unwrap();
             };
             cell(flag.get_env().map(|name| name.to_string_lossy().into_owned()));
-            let defaults: Vec<_> = flag.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+            let defaults: Vec<_> =
+                flag.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
             cell(Some(defaults.join(",")));
             write!(row, " {} |", flag.get_help()?.to_string().trim_end_matches('.')).unwrap();
             Some(row)

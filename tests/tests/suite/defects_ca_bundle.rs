@@ -31,11 +31,16 @@ async fn d26_without_the_bundle_the_operator_says_what_it_does_not_trust() -> Re
     plane.install_crds().await?;
     let simulator = emr_simulator::start(quick()).await?;
     let front = TlsFront::start(simulator.url(), plane.scratch()).await?;
-    let operator = Operator::builder(plane.kubeconfig(), front.url()).watch_namespace("nobodys").without_waiting();
+    let operator =
+        Operator::builder(plane.kubeconfig(), front.url()).watch_namespace("nobodys").without_waiting();
     let operator = operator.start(plane.scratch()).await?;
     operator.wait_unready("the AWS identity can't be looked up").await?;
     operator.wait_unready("invalid peer certificate: UnknownIssuer").await?;
-    ensure!(operator.health("/readyz").await?.1.contains("AWS_CA_BUNDLE"), "{:?}", operator.health("/readyz").await?);
+    ensure!(
+        operator.health("/readyz").await?.1.contains("AWS_CA_BUNDLE"),
+        "{:?}",
+        operator.health("/readyz").await?
+    );
     ensure!(all_calls(&simulator) == 0);
     Ok(())
 }

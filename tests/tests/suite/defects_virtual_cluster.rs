@@ -29,13 +29,18 @@ fn everything_ended(env: &TestEnv, jobs: usize) -> Result<()> {
     }
     for cluster in &aws.virtual_clusters {
         ensure!(cluster.state == "TERMINATED", "{cluster:?}");
-        let began = cluster.history.iter().find(|change| change.state == "TERMINATING").context("it ended")?.at;
+        let began =
+            cluster.history.iter().find(|change| change.state == "TERMINATING").context("it ended")?.at;
         let users = aws.job_runs.iter().filter(|job| job.virtual_cluster_id == cluster.id);
         for end in users.filter_map(|job| job.history.last()) {
             ensure!(end.at <= began, "the cluster went before its job: {cluster:?}");
         }
     }
-    ensure!(calls(env.simulator(), "CancelJobRun") == u64::try_from(jobs)?, "{:?}", env.simulator().counters());
+    ensure!(
+        calls(env.simulator(), "CancelJobRun") == u64::try_from(jobs)?,
+        "{:?}",
+        env.simulator().counters()
+    );
     Ok(())
 }
 
@@ -107,7 +112,9 @@ async fn d6_a_deleted_namespace_cancels_every_job_and_goes() -> Result<()> {
     env.job_run_in("pending", "RUNNING").await?;
     let namespaces: Api<Kind> = Api::all(env.client().clone());
     namespaces.delete(env.namespace(), &DeleteParams::default()).await?;
-    wait::deleted(namespaces, env.namespace(), PATIENCE * 2).await.context(env.operator().process().log_tail(30))?;
+    wait::deleted(namespaces, env.namespace(), PATIENCE * 2)
+        .await
+        .context(env.operator().process().log_tail(30))?;
     everything_ended(&env, 2)
 }
 
@@ -230,7 +237,8 @@ async fn an_arrested_cluster_says_what_to_do_and_goes_once_access_is_back() -> R
     ensure!(ready.status == "False" && ready.message.contains("EKS access entry"), "{ready:?}");
     ensure!(condition(&stuck, "Stalled").is_some_and(|stalled| stalled.status == "True"));
     // It is asked for again, later each time, and says so again.
-    env.in_aws("it should be tried again", |aws| (calls(aws, "DeleteVirtualCluster") >= 3).then_some(())).await?;
+    env.in_aws("it should be tried again", |aws| (calls(aws, "DeleteVirtualCluster") >= 3).then_some(()))
+        .await?;
     env.virtual_cluster_in("vc", "ARRESTED").await?;
     let tries = tests::simulator::requests(env.simulator(), "DeleteVirtualCluster");
     if let [first, second, third, ..] = tries.as_slice() {

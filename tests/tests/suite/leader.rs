@@ -31,7 +31,8 @@ async fn is_held(leases: &Api<Lease>) -> Result<String> {
 /// Two operators on one lease; the first leads.
 async fn two(name: &str) -> Result<(TestEnv, Operator, Api<Lease>)> {
     let lease_namespace = Namespace::create(&shared().await?.client()?, &format!("{name}-lease")).await?;
-    let env = TestEnv::with(name, quick(), |operator| operator.leader_election(lease_namespace.name())).await?;
+    let env =
+        TestEnv::with(name, quick(), |operator| operator.leader_election(lease_namespace.name())).await?;
     let leases: Api<Lease> = Api::namespaced(env.client().clone(), lease_namespace.name());
     let first = is_held(&leases).await?;
     let second = env.builder().without_waiting().start(env.plane().scratch()).await?;
@@ -62,7 +63,11 @@ async fn a_leader_that_is_asked_to_end_hands_over_at_once() -> Result<()> {
     ensure!(env.operator().terminate().await? == 0);
     let ended = began.elapsed();
     let took = time_to_act(&env, began).await?;
-    println!("SIGTERM to the leader: it ends after {} ms, the next acts after {} ms", ended.as_millis(), took.as_millis());
+    println!(
+        "SIGTERM to the leader: it ends after {} ms, the next acts after {} ms",
+        ended.as_millis(),
+        took.as_millis()
+    );
     ensure!(took < LEASE_DURATION / 2, "the hand-over took {took:?}");
     ensure!(is_held(&leases).await? != first);
     ensure!(second.metrics().await?.sum("emrcontainers_leader", &[]) > 0.5);
@@ -101,10 +106,9 @@ async fn a_lease_that_upstreams_controller_holds_keeps_ours_idle() -> Result<()>
         Ok(())
     };
     renew().await?;
-    let env = TestEnv::with("lead-idle", quick(), |operator| {
-        operator.leader_election(lease_namespace.name())
-    })
-    .await?;
+    let env =
+        TestEnv::with("lead-idle", quick(), |operator| operator.leader_election(lease_namespace.name()))
+            .await?;
     env.apply(&virtual_cluster("vc", env.namespace())).await?;
     // The whole life of a lease passes while the other renews it.
     let began = Instant::now();

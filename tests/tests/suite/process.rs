@@ -50,7 +50,12 @@ async fn what_cannot_work_is_said_at_once_and_all_together() -> Result<()> {
         (
             &["--watch-namespace=A", "--deletion-policy=keep"],
             &[("ACK_LOG_LEVEL", "loud")],
-            &["--aws-region is empty", "--watch-namespace has `A`", "--deletion-policy is `keep`", "--log-level is `loud`"],
+            &[
+                "--aws-region is empty",
+                "--watch-namespace has `A`",
+                "--deletion-policy is `keep`",
+                "--log-level is `loud`",
+            ],
         ),
     ];
     for (arguments, environment, expected) in cases {
@@ -62,8 +67,7 @@ async fn what_cannot_work_is_said_at_once_and_all_together() -> Result<()> {
     }
     let (code, log) = refusal(&["--no-such-flag"], &[]).await?;
     ensure!(code == 2 && log.contains("--no-such-flag"), "{code}: {log}");
-    let (code, log) =
-        refusal(&["--aws-region=us-west-2"], &[("KUBECONFIG", "/nowhere/kubeconfig")]).await?;
+    let (code, log) = refusal(&["--aws-region=us-west-2"], &[("KUBECONFIG", "/nowhere/kubeconfig")]).await?;
     ensure!(code == 1 && log.contains("KUBECONFIG names /nowhere/kubeconfig"), "{code}: {log}");
     Ok(())
 }
@@ -96,7 +100,8 @@ async fn the_variables_of_upstreams_chart_stand_in_for_flags() -> Result<()> {
     wait::object(api.clone(), "vc", PATIENCE, "should be ready", ready).await?;
     let cluster = simulator.snapshot().virtual_clusters.pop().context("a cluster")?;
     ensure!(cluster.region == "eu-central-1", "{cluster:?}");
-    let tags = [("owner", "me"), ("kind", "VirtualCluster")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let tags =
+        [("owner", "me"), ("kind", "VirtualCluster")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     ensure!(cluster.tags == BTreeMap::from(tags), "{cluster:?}");
     ensure!(operator.log().contains("\"level\":\"DEBUG\""), "the log should be finer");
     // Retained: the object goes, the cluster stays.
@@ -112,8 +117,8 @@ async fn two_watched_namespaces_are_served_and_a_third_is_left_alone() -> Result
     let client = shared().await?.client()?;
     let (a, b) = (Namespace::create(&client, "proc-a").await?, Namespace::create(&client, "proc-b").await?);
     let list = format!("{},{}", a.name(), b.name());
-    let env =
-        TestEnv::with("proc-c", quick(), |operator| operator.arguments(&["--watch-namespace", &list])).await?;
+    let env = TestEnv::with("proc-c", quick(), |operator| operator.arguments(&["--watch-namespace", &list]))
+        .await?;
     env.apply(&virtual_cluster("vc", env.namespace())).await?;
     for namespace in [a.name(), b.name()] {
         objects::apply(&client, namespace, &virtual_cluster("vc", namespace)).await?;
@@ -124,7 +129,10 @@ async fn two_watched_namespaces_are_served_and_a_third_is_left_alone() -> Result
         env.until(objects::ours(&client, namespace, "JobRun"), "run", "should end", completed).await?;
     }
     let elsewhere = env.virtual_clusters().get("vc").await?;
-    ensure!(elsewhere.metadata.finalizers.is_none() && elsewhere.data.get("status").is_none(), "{elsewhere:?}");
+    ensure!(
+        elsewhere.metadata.finalizers.is_none() && elsewhere.data.get("status").is_none(),
+        "{elsewhere:?}"
+    );
     Ok(())
 }
 
@@ -133,8 +141,10 @@ async fn readyz_names_missing_definitions_and_then_all_namespaces_are_watched() 
     // A control plane of its own: this operator watches everything, and there are no definitions at first.
     let plane = ControlPlane::start().await?;
     let simulator = emr_simulator::start(quick()).await?;
-    let operator =
-        Operator::builder(plane.kubeconfig(), simulator.url()).without_waiting().start(plane.scratch()).await?;
+    let operator = Operator::builder(plane.kubeconfig(), simulator.url())
+        .without_waiting()
+        .start(plane.scratch())
+        .await?;
     operator.wait_unready("install the CustomResourceDefinitions").await?;
     ensure!(operator.health("/healthz").await?.0 == 200, "a process that waits is alive");
     plane.install_crds().await?;
@@ -148,7 +158,14 @@ async fn readyz_names_missing_definitions_and_then_all_namespaces_are_watched() 
         let ready = |vc: Option<&kube::api::DynamicObject>| {
             objects::condition(vc?, "Ready").filter(|ready| ready.status == "True").map(drop)
         };
-        wait::object(objects::ours(&client, name, "VirtualCluster"), "vc", PATIENCE, "should be ready", ready).await?;
+        wait::object(
+            objects::ours(&client, name, "VirtualCluster"),
+            "vc",
+            PATIENCE,
+            "should be ready",
+            ready,
+        )
+        .await?;
     }
     ensure!(operator.terminate().await? == 0);
     Ok(())
@@ -172,6 +189,7 @@ async fn readyz_names_a_missing_permission_and_a_failing_identity() -> Result<()
         .await?;
     operator.wait_unready("is not allowed").await?;
     operator.wait_unready("grant get, list and watch").await?;
+    operator.wait_unready("who we are: AccessDenied").await?;
     operator.wait_unready("check the credentials, the region and --aws-identity-endpoint-url").await?;
     let role = format!(
         "
@@ -238,7 +256,8 @@ async fn metrics_parse_are_documented_and_count_what_aws_counts() -> Result<()> 
     let readme = std::fs::read_to_string(tests::control_plane::repository().join("README.md"))?;
     for series in metrics.series().keys() {
         let name = series.split('{').next().unwrap_or(series);
-        let name = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+        let name =
+            ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
         ensure!(readme.contains(&format!("`{name}`")), "{name} is not in the README's table");
     }
     Ok(())
@@ -247,7 +266,8 @@ async fn metrics_parse_are_documented_and_count_what_aws_counts() -> Result<()> 
 #[tokio::test]
 async fn every_line_of_the_log_is_json_with_what_it_is_about() -> Result<()> {
     let env = TestEnv::new("proc-log").await?;
-    env.simulator().add_fault(Fault { count: Some(1), ..Fault::new("CreateVirtualCluster", FaultKind::AccessDenied) })?;
+    env.simulator()
+        .add_fault(Fault { count: Some(1), ..Fault::new("CreateVirtualCluster", FaultKind::AccessDenied) })?;
     env.ready_cluster("vc").await?;
     ensure!(env.operator().terminate().await? == 0);
     let log = env.operator().log();
@@ -257,7 +277,7 @@ async fn every_line_of_the_log_is_json_with_what_it_is_about() -> Result<()> {
         for field in ["timestamp", "level", "message"] {
             ensure!(entry.get(field).is_some_and(Value::is_string), "no {field} in {line}");
         }
-        let span = entry.get("span").and_then(|span| span.get("name")).and_then(Value::as_str);
+        let span = entry.get("span").and_then(|span| span.get("object")).and_then(Value::as_str);
         of_object += u32::from(span == Some("vc"));
     }
     ensure!(of_object > 0, "a failed pass should be logged with its object's name: {log}");

@@ -47,7 +47,8 @@ async fn starts_never_exceed_the_quota_and_namespaces_take_turns() -> Result<()>
     for namespace in [many.name(), few.name()] {
         objects::apply(&client, namespace, &virtual_cluster("vc", namespace)).await?;
         let ready = |vc: &DynamicObject| condition(vc, "Ready").is_some_and(|ready| ready.status == "True");
-        env.until(objects::ours(&client, namespace, "VirtualCluster"), "vc", "should be ready", ready).await?;
+        env.until(objects::ours(&client, namespace, "VirtualCluster"), "vc", "should be ready", ready)
+            .await?;
     }
     let names: Vec<String> = (0..24).map(|number| format!("many-{number:02}")).collect();
     for name in &names {
@@ -59,7 +60,8 @@ async fn starts_never_exceed_the_quota_and_namespaces_take_turns() -> Result<()>
     }
     let last = names.last().context("a name")?;
     let runs = objects::ours(&client, many.name(), "JobRun");
-    let told = |run: &DynamicObject| condition(run, "Ready").is_some_and(|ready| ready.reason == "WaitingForQuota");
+    let told =
+        |run: &DynamicObject| condition(run, "Ready").is_some_and(|ready| ready.reason == "WaitingForQuota");
     let waiting = env.until(runs.clone(), last, "should say that it waits", told).await?;
     let ready = condition(&waiting, "Ready").context("Ready")?;
     ensure!(ready.message.contains("the AWS quota allows") && ready.status == "False", "{ready:?}");
@@ -122,7 +124,8 @@ async fn no_event_of_trouble(env: &TestEnv) -> Result<()> {
 /// AWS's quota is smaller than the operator was told, so that it answers with throttles.
 async fn throttled_by(name: &str, throttle_form: ThrottleForm) -> Result<()> {
     let options = Options {
-        quotas: "StartJobRun=4:2,ListJobRuns=4:1,CreateVirtualCluster=1:1,DescribeVirtualCluster=1:1".parse()?,
+        quotas: "StartJobRun=4:2,ListJobRuns=4:1,CreateVirtualCluster=1:1,DescribeVirtualCluster=1:1"
+            .parse()?,
         throttle_form,
         ..quick()
     };
@@ -164,10 +167,11 @@ async fn an_eks_request_throttled_exception_is_no_error() -> Result<()> {
 
 #[tokio::test]
 async fn with_a_third_of_all_answers_errors_every_run_completes_once() -> Result<()> {
-    let env = TestEnv::with("faults", Options { running_for: Duration::from_millis(500), ..quick() }, |operator| {
-        operator.arguments(&["--aws-quotas=off"])
-    })
-    .await?;
+    let env =
+        TestEnv::with("faults", Options { running_for: Duration::from_millis(500), ..quick() }, |operator| {
+            operator.arguments(&["--aws-quotas=off"])
+        })
+        .await?;
     env.simulator().add_fault(Fault { probability: 0.3, ..Fault::new("*", FaultKind::Status500) })?;
     env.ready_cluster("vc").await?;
     let names: Vec<String> = (0..12).map(|number| format!("run-{number}")).collect();

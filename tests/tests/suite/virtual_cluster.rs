@@ -28,7 +28,8 @@ async fn a_cluster_is_created_as_the_spec_says_and_its_status_is_upstreams() -> 
     let env = TestEnv::new("vc-create").await?;
     let ns = env.namespace();
     env.simulator().add_fault(fault("CreateVirtualCluster", FaultKind::HoldReply, 1))?;
-    let spec = "  tags: {team: data}\n  schedulerConfiguration: {maxConcurrentJobRuns: 5, maxInQueueJobRuns: 7}\n";
+    let spec =
+        "  tags: {team: data}\n  schedulerConfiguration: {maxConcurrentJobRuns: 5, maxInQueueJobRuns: 7}\n";
     let applied = env.apply(&(virtual_cluster("vc", ns) + spec)).await?;
     env.in_aws("the creation should be held", |aws| (aws.snapshot().held_replies == 1).then_some(())).await?;
     let waiting = env.virtual_clusters().get("vc").await?;
@@ -122,7 +123,9 @@ async fn limits_are_replaced_as_a_whole_and_taken_away() -> Result<()> {
     for (count, (edit, expected)) in edits.into_iter().enumerate() {
         env.patch(env.virtual_clusters(), "vc", json!({"spec": {"schedulerConfiguration": edit}})).await?;
         let sent = env
-            .in_aws("the limits should be sent", |aws| requests(aws, "UpdateVirtualCluster").get(count).cloned())
+            .in_aws("the limits should be sent", |aws| {
+                requests(aws, "UpdateVirtualCluster").get(count).cloned()
+            })
             .await?;
         let body = sent.body.get("schedulerConfiguration").cloned().unwrap_or_else(|| json!({}));
         ensure!(body == expected && sent.status == Some(200), "{body} should be {expected}: {sent:?}");
@@ -159,7 +162,8 @@ async fn a_deletion_waits_until_the_cluster_is_terminated() -> Result<()> {
 async fn a_cluster_without_permission_says_so_in_awss_words_and_is_tried_again() -> Result<()> {
     let env = TestEnv::new("vc-denied").await?;
     let mut denied = fault("CreateVirtualCluster", FaultKind::AccessDenied, 3);
-    denied.message = Some("User: operator is not authorized to perform: emr-containers:CreateVirtualCluster".into());
+    denied.message =
+        Some("User: operator is not authorized to perform: emr-containers:CreateVirtualCluster".into());
     env.simulator().add_fault(denied)?;
     env.apply(&virtual_cluster("vc", env.namespace())).await?;
     let words = "AccessDeniedException: User: operator is not authorized to perform";
@@ -169,10 +173,13 @@ async fn a_cluster_without_permission_says_so_in_awss_words_and_is_tried_again()
     env.condition(env.virtual_clusters(), "vc", "Ready", "True").await?;
     let tries = requests(env.simulator(), "CreateVirtualCluster");
     ensure!(tries.len() == 4, "three refusals and a success: {}", tries.len());
-    let pauses: Vec<f64> = tries.windows(2).filter_map(|pair| match pair {
-        [first, second] => Some(second.at.duration_since(first.at).as_secs_f64()),
-        _ => None,
-    }).collect();
+    let pauses: Vec<f64> = tries
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [first, second] => Some(second.at.duration_since(first.at).as_secs_f64()),
+            _ => None,
+        })
+        .collect();
     ensure!(pauses.is_sorted() && pauses.first() >= Some(&0.7), "pauses should grow: {pauses:?}");
     Ok(())
 }
@@ -216,7 +223,8 @@ async fn a_taken_namespace_is_told_with_the_id_and_not_asked_for_again() -> Resu
     // The life of a run passes, and nothing more is asked or written.
     env.apply(&job_run("run", "first", "")).await?;
     env.job_run_in("run", "COMPLETED").await?;
-    let counters = (calls(env.simulator(), "CreateVirtualCluster"), calls(env.simulator(), "ListVirtualClusters"));
+    let counters =
+        (calls(env.simulator(), "CreateVirtualCluster"), calls(env.simulator(), "ListVirtualClusters"));
     ensure!(counters == (2, 1), "calls to create and to list: {counters:?}");
     let now = env.virtual_clusters().get("second").await?;
     ensure!(now.resource_version() == refused.resource_version(), "it was written again: {}", now.data);
@@ -276,7 +284,8 @@ async fn a_deletion_after_such_a_crash_deletes_the_cluster_that_nobody_noted() -
     wait::deleted(env.virtual_clusters(), "vc", tests::cluster::PATIENCE).await?;
     let cluster = the_cluster(&env)?;
     ensure!(cluster.state == "TERMINATED", "{cluster:?}");
-    let asked = (calls(env.simulator(), "CreateVirtualCluster"), calls(env.simulator(), "DeleteVirtualCluster"));
+    let asked =
+        (calls(env.simulator(), "CreateVirtualCluster"), calls(env.simulator(), "DeleteVirtualCluster"));
     ensure!(asked == (2, 1), "calls to create and to delete: {asked:?}");
     Ok(())
 }
@@ -287,7 +296,10 @@ async fn a_run_starts_on_the_event_of_its_cluster() -> Result<()> {
     env.apply(&job_run("run", "vc", "")).await?;
     let waiting = env.condition(env.job_runs(), "run", "ACK.ReferencesResolved", "Unknown").await?;
     let why = condition(&waiting, "ACK.ReferencesResolved").context("a condition")?;
-    ensure!(why.message == "Reference resolution failed" && why.reason.contains("\"vc\" not found"), "{why:?}");
+    ensure!(
+        why.message == "Reference resolution failed" && why.reason.contains("\"vc\" not found"),
+        "{why:?}"
+    );
     env.ready_cluster("vc").await?;
     env.job_run_in("run", "COMPLETED").await?;
     let at = |operation| requests(env.simulator(), operation).first().map(|request| request.at);
@@ -302,11 +314,14 @@ async fn a_run_starts_on_the_event_of_its_cluster() -> Result<()> {
 #[tokio::test]
 async fn a_run_can_use_the_cluster_of_another_namespace() -> Result<()> {
     let plane = tests::control_plane::shared().await?;
-    let (clusters, runs) =
-        (Namespace::create(&plane.client()?, "vc-far").await?, Namespace::create(&plane.client()?, "vc-near").await?);
+    let (clusters, runs) = (
+        Namespace::create(&plane.client()?, "vc-far").await?,
+        Namespace::create(&plane.client()?, "vc-near").await?,
+    );
     let watched = format!("{},{}", clusters.name(), runs.name());
     let env =
-        TestEnv::with("vc-cross", quick(), |operator| operator.arguments(&["--watch-namespace", &watched])).await?;
+        TestEnv::with("vc-cross", quick(), |operator| operator.arguments(&["--watch-namespace", &watched]))
+            .await?;
     let run = job_run("run", &format!("vc, namespace: {}", clusters.name()), "");
     objects::apply(env.client(), runs.name(), &run).await?;
     objects::apply(env.client(), clusters.name(), &virtual_cluster("vc", clusters.name())).await?;
