@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help controlplane build demo up down test lint generate check-generated bench ci
+.PHONY: help controlplane build demo up down test conformance lint generate check-generated bench ci
 
 # A failed test's message is enough; set it to 1 for stack traces.
 export RUST_BACKTRACE ?= 0
@@ -14,7 +14,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-controlplane: ## Build kube-apiserver, etcd, kubectl and helm once (about 10 minutes on 2 cores) and print where they are.
+controlplane: ## Build kube-apiserver, etcd, kubectl and helm once (about 5 minutes on 2 cores) and print where they are.
 	@tools/controlplane/build.sh
 
 build: ## Build everything, tests too, so that the demo and the tests share one build.
@@ -31,6 +31,10 @@ down: ## End what `make up` started.
 
 test: controlplane build ## Run every test.
 	cargo test --workspace
+	@$(MAKE) conformance
+
+conformance: build ## Compare the simulator with moto, an emulator that others wrote, through boto3 (part of `make test`).
+	@python3 tests/conformance/run.py --simulator $(TARGET)/debug/emr-simulator
 
 lint: ## Formatting, clippy, and what may be linked.
 	cargo fmt --all --check
@@ -43,9 +47,9 @@ generate: ## Write manifests/crds, the chart's CRDs and manifests/install.yaml.
 check-generated: ## Fail when a generated file is not what the sources generate.
 	tools/generate.sh --check
 
-bench: controlplane ## Measure latency, AWS calls, memory and CPU under load; ARGS="--help" shows how to vary it.
+bench: controlplane ## Measure the standard set of loads into target/bench; ARGS="--runs 500" measures one load, ARGS="--help" says how.
 	cargo build --release --workspace --bins
-	$(TARGET)/release/load $(ARGS)
+	@$(TARGET)/release/load $(or $(ARGS),--standard $(TARGET)/bench)
 
 ci: ## Run what CI runs.
 	.ci/run

@@ -58,9 +58,10 @@ def cached_python():
     if not complete.exists():
         print(f"installing {', '.join(REQUIREMENTS.read_text().split())} into {home}", file=sys.stderr)
         shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "--requirement", REQUIREMENTS], check=True)
+        # Without its own pip: some distributions ship ensurepip, which would install it, apart from Python.
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "--quiet", "--requirement", REQUIREMENTS], check=True)
         complete.touch()
     return python
 

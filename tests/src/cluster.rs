@@ -59,6 +59,16 @@ impl TestEnv {
     ) -> Result<Self> {
         let plane = shared().await?;
         plane.install_crds().await?;
+        Self::on(plane, name, options, operator).await
+    }
+
+    /// The same on another control plane, with the definitions that it has.
+    pub async fn on(
+        plane: &'static ControlPlane,
+        name: &str,
+        options: Options,
+        operator: impl FnOnce(Builder) -> Builder,
+    ) -> Result<Self> {
         let client = plane.client()?;
         let namespace = Namespace::create(&client, name).await?;
         let simulator = emr_simulator::start(options).await?;
@@ -94,7 +104,7 @@ impl TestEnv {
         &self.operator
     }
 
-    /// How the operator was started, to start another one.
+    /// How the test's operator is started, to start another one beside it.
     pub fn builder(&self) -> Builder {
         self.builder.clone()
     }

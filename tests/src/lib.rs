@@ -11,12 +11,16 @@
 //! | [`simulator`] | AWS with quick life cycles |
 //! | [`tls_front`] | the same behind HTTPS with a certificate authority that nobody knows |
 //! | [`operator`] | the operator under test |
+//! | [`chart`] | helm, and the operator as the chart deploys it |
 //! | [`cluster`] | all of it together, what most suites start from |
+//! | [`history`], [`verdict`] | every version of an object, and what others read from one |
 //! | [`wait`] | conditions with a deadline, never a blind sleep |
 
+pub mod chart;
 pub mod cluster;
 pub mod control_plane;
 pub mod guard;
+pub mod history;
 pub mod manifest;
 pub mod namespace;
 pub mod objects;
@@ -27,4 +31,5 @@ pub mod process;
 mod servers;
 pub mod simulator;
 pub mod tls_front;
+pub mod verdict;
 pub mod wait;

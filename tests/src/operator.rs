@@ -32,6 +32,7 @@ pub struct Builder {
     region: String,
     namespace: Option<String>,
     lease_namespace: Option<String>,
+    deployed: Option<Vec<String>>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     wait_ready: bool,
@@ -72,6 +73,13 @@ impl Builder {
     #[must_use]
     pub fn region(mut self, region: &str) -> Self {
         region.clone_into(&mut self.region);
+        self
+    }
+
+    /// The arguments of a rendered Deployment instead of the harness's: only addresses and AWS endpoints are overridden.
+    #[must_use]
+    pub fn deployed(mut self, arguments: Vec<String>) -> Self {
+        self.deployed = Some(arguments);
         self
     }
 
@@ -127,15 +135,14 @@ impl Builder {
         }
     }
 
-    fn own_flags(&self, command: &mut Command) {
-        command
-            .args(["--aws-endpoint-url", &self.aws_url, "--aws-identity-endpoint-url", &self.aws_url])
-            .args(["--allow-unsafe-aws-endpoint-urls", "--aws-region", &self.region])
-            .args(self.namespace.iter().flat_map(|namespace| ["--watch-namespace", namespace]))
-            .args(match &self.lease_namespace {
-                Some(namespace) => vec!["--leader-election-namespace", namespace],
-                None => vec!["--enable-leader-election=false"],
-            });
+    fn own_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--aws-region={}", self.region)];
+        arguments.extend(self.namespace.iter().map(|namespace| format!("--watch-namespace={namespace}")));
+        arguments.push(self.lease_namespace.as_ref().map_or_else(
+            || "--enable-leader-election=false".to_owned(),
+            |namespace| format!("--leader-election-namespace={namespace}"),
+        ));
+        arguments
     }
 
     fn spawn(&self, directory: &Path) -> Result<Operator> {
@@ -145,18 +152,15 @@ impl Builder {
         let mut command = Command::new(binary);
         command.args(["--metrics-addr", &metrics, "--healthz-addr", &healthz]);
         if !self.bare {
-            self.own_flags(&mut command);
+            // Before what is overridden: the last one counts.
+            command
+                .args(self.deployed.clone().unwrap_or_else(|| self.own_arguments()))
+                .args(["--aws-endpoint-url", &self.aws_url, "--aws-identity-endpoint-url", &self.aws_url])
+                .args(["--allow-unsafe-aws-endpoint-urls", "--metrics-addr", &metrics])
+                .args(["--healthz-addr", &healthz]);
         }
         command.args(&self.arguments);
-        // Nothing of the person who runs the tests may be found: no profile, proxy or setting of another installation.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
-            command.env_remove(name);
-        }
-        command
-            .env("KUBECONFIG", &self.kubeconfig)
-            .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-            .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
-            .env("AWS_EC2_METADATA_DISABLED", "true");
+        set_environment(&mut command, &self.kubeconfig);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         let log = tempfile::Builder::new().prefix("operator-").suffix(".log").tempfile_in(directory)?;
         let (_, log) = log.keep().context("can't keep the operator's log")?;
@@ -186,6 +190,7 @@ impl Operator {
             region: "us-west-2".to_owned(),
             namespace: None,
             lease_namespace: None,
+            deployed: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             wait_ready: true,
@@ -306,6 +311,19 @@ impl Metrics {
     pub fn series(&self) -> &BTreeMap<String, f64> {
         &self.0
     }
+}
+
+/// Gives a controller its kubeconfig and AWS credentials, and hides what the person who runs this has set: no profile,
+/// proxy or setting of another installation may be found.
+pub fn set_environment(command: &mut Command, kubeconfig: &Path) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_foreign(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    command
+        .env("KUBECONFIG", kubeconfig)
+        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+        .envs([("AWS_CONFIG_FILE", "/dev/null"), ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")])
+        .env("AWS_EC2_METADATA_DISABLED", "true");
 }
 
 fn is_foreign(variable: &str) -> bool {

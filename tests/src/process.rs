@@ -172,6 +172,8 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
 pub struct Usage {
     /// Resident memory now.
     pub resident_bytes: u64,
+    /// The most resident memory that it ever had.
+    pub peak_bytes: u64,
     /// User and system time since it started, in steps of a clock tick (10 ms).
     pub cpu: Duration,
 }
@@ -183,10 +185,15 @@ impl Usage {
             let path = format!("/proc/{pid}/{file}");
             std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))
         };
-        let resident_kib: u64 = read("status")?
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
-            .context("no VmRSS in /proc: the process has ended")?;
+        let status = read("status")?;
+        let bytes = |name: &str| {
+            let kib =
+                |line: &str| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok();
+            let kib = status.lines().find_map(kib);
+            Ok::<_, anyhow::Error>(
+                kib.with_context(|| format!("no {name} in /proc: the process has ended"))? * 1024,
+            )
+        };
         let stat = read("stat")?;
         // The command's name, in parentheses, may hold spaces: fields are counted after it. utime and stime are 14 and 15.
         let (_, fields) = stat.rsplit_once(')').context("unreadable /proc/<pid>/stat")?;
@@ -194,6 +201,6 @@ impl Usage {
             fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or(0)).sum();
         let per_second = rustix::param::clock_ticks_per_second().max(1);
         let cpu = Duration::from_millis(ticks.saturating_mul(1000) / per_second);
-        Ok(Self { resident_bytes: resident_kib * 1024, cpu })
+        Ok(Self { resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")?, cpu })
     }
 }

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use emr_simulator::{Fault, FaultKind, Handle, LoggedRequest, Options, Rule};
+
+use crate::{cluster::PATIENCE, wait};
 
 /// Life cycles that pass through every state in about a second and a half.
 pub fn quick() -> Options {
@@ -42,6 +45,27 @@ pub fn all_calls(simulator: &Handle) -> u64 {
 /// Every request of an operation, in order.
 pub fn requests(simulator: &Handle, operation: &str) -> Vec<LoggedRequest> {
     simulator.requests_since(0).into_iter().filter(|request| request.operation == operation).collect()
+}
+
+/// The next `count` calls of an operation go wrong.
+pub fn fail(simulator: &Handle, operation: &str, kind: FaultKind, count: u64) -> Result<u64> {
+    simulator.add_fault(fault(operation, kind, count))
+}
+
+/// Runs of that name stay RUNNING for as long as a test lasts.
+pub fn endless(name: &str) -> Rule {
+    Rule {
+        name: Some(name.to_owned()),
+        pending_seconds: Some(0.1),
+        submitted_seconds: Some(0.1),
+        running_seconds: Some(3600.0),
+        ..Rule::default()
+    }
+}
+
+/// Waits until the simulator is as it should be.
+pub async fn until(simulator: &Handle, what: &str, is: impl Fn(&Handle) -> bool) -> Result<()> {
+    wait::eventually(PATIENCE, what, async || Ok(is(simulator).then_some(()))).await
 }
 
 /// A fault that strikes so often and then no more.

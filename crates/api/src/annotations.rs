@@ -6,5 +6,5 @@ pub const DELETION_POLICY: &str = "services.k8s.aws/deletion-policy";
 pub const NAMESPACE_DELETION_POLICY: &str = "emrcontainers.services.k8s.aws/deletion-policy";
 /// On an object: the AWS region.
 pub const REGION: &str = "services.k8s.aws/region";
-/// On an object that was refused for good: any new value makes the operator try again.
+/// On an object that was refused for good: any new value makes the operator try again; taking it away doesn't.
 pub const RETRY: &str = "emrcontainers.services.k8s.aws/retry";

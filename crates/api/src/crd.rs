@@ -21,14 +21,23 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     crds
 }
 
-/// Takes `nullable` out.
+/// Fields that may be `null`, where no rule speaks of them.
 ///
-/// Upstream's fields are not nullable: the API server drops a `null` that a manifest carries, as users' manifests
-/// do. Were it kept, a rule's `has()` would find the field set.
+/// Server-side apply makes `null` of an object whose last member it takes out (`tags: {a: b}` edited to `tags: {}`), and
+/// keeps the `null` of `entryPointArguments:`, as users' manifests have it.
+const NULLABLE: [&str; 3] = ["entryPointArguments", "schedulerConfiguration", "tags"];
+
+/// Takes `nullable` out, but for the fields in [`NULLABLE`].
+///
+/// Upstream's fields are not nullable: the API server drops a `null` that a created object carries. Were it kept, a
+/// rule's `has()` would find the field set.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
+    for (name, property) in schema.properties.iter_mut().flatten() {
+        let ruled = property.x_kubernetes_validations.is_some();
+        let nullable = property.nullable.filter(|_| NULLABLE.contains(&name.as_str()) && !ruled);
         tidy(property);
+        property.nullable = nullable;
     }
     match &mut schema.items {
         Some(JSONSchemaPropsOrArray::Schema(item)) => tidy(item),

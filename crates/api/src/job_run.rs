@@ -35,6 +35,10 @@ pub fn is_final(state: &str) -> bool {
 }
 
 /// One Spark job on Amazon EMR on EKS: submitted once, observed to its end, cancelled when the object is deleted.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "clippy takes the keys of two printer columns for one attribute twice"
+)]
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "emrcontainers.services.k8s.aws",
@@ -137,7 +141,7 @@ pub struct SparkSubmitJobDriver {
     pub entry_point_arguments: Option<Vec<String>>,
     /// Parameters of spark-submit, such as `--conf spark.executor.instances=2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 102400))]
+    #[schemars(length(min = 1, max = 102_400))]
     pub spark_submit_parameters: Option<String>,
 }
 
@@ -151,7 +155,7 @@ pub struct SparkSqlJobDriver {
     pub entry_point: Option<String>,
     /// Parameters of Spark SQL, such as `-hivevar KEY=value`.
     #[serde(rename = "sparkSQLParameters", default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 102400))]
+    #[schemars(length(min = 1, max = 102_400))]
     pub spark_sql_parameters: Option<String>,
 }
 

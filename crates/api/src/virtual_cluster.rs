@@ -32,6 +32,10 @@ fn settled(field: &str) -> Rule {
 }
 
 /// Binds Amazon EMR to one namespace of one EKS cluster.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "clippy takes the keys of two printer columns for one attribute twice"
+)]
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "emrcontainers.services.k8s.aws",

@@ -15,7 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
     args_override_self = true
 )]
 pub struct Args {
-    /// Region of the AWS resources, unless the object or its namespace names another.
+    /// Region of the AWS resources, unless the object names another.
     #[arg(long, env = "AWS_REGION", default_value = "", value_name = "REGION", allow_hyphen_values = true)]
     pub aws_region: String,
     /// Endpoint of the EMR on EKS API instead of the region's own.

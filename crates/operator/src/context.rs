@@ -4,13 +4,14 @@
 //! and then said to lack it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::{JobRun, VirtualCluster, annotations};
 use jiff::Timestamp;
 use kube::{Client, Resource, ResourceExt};
 use kube_runtime::reflector::{Lookup, ObjectRef, Store};
-use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,8 @@ use crate::event::Events;
 use crate::health::Heartbeat;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
-use crate::settings::{DeletionPolicy, Settings};
+use crate::settings::{self, DeletionPolicy, Settings};
+use crate::timing;
 
 /// What every pass works with.
 pub struct Context {
@@ -50,6 +52,8 @@ pub struct Context {
     pub cluster_scopes: Scopes<VirtualCluster>,
     /// JobRuns that wait for a VirtualCluster.
     pub waiters: Waiters,
+    /// When the controllers started.
+    pub started: Instant,
     /// Beats with every pass that ends.
     pub progress: Heartbeat,
 }
@@ -64,9 +68,34 @@ impl Context {
     pub fn scope<K: Resource>(&self, object: &K, region_of_resource: Option<&str>) -> Scope {
         let region = region_of_resource
             .or_else(|| object.annotations().get(annotations::REGION).map(String::as_str))
-            .filter(|region| !region.is_empty())
+            .filter(|region| settings::region(region).is_ok())
             .unwrap_or(&self.home.region);
         Scope { account: self.home.account.clone(), region: region.to_owned() }
+    }
+
+    /// Where the calls for a run go.
+    pub fn scope_of_run(&self, run: &JobRun) -> Scope {
+        let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+        self.scope(run, place.map(|place| place.region.as_str()))
+    }
+
+    /// Why a resource must not be touched: it is in another account than our credentials. With the wrong credentials
+    /// every resource would seem to be gone.
+    pub fn foreign(&self, place: Option<&AckResourceMetadata>) -> Option<String> {
+        let owner = place.map(|place| place.owner_account_id.as_str()).filter(|owner| !owner.is_empty())?;
+        (owner != self.home.account).then(|| {
+            format!(
+                "Resource already exists in account {owner}, but the role used for reconciliation is in account {}; \
+                 give the operator credentials of account {owner}",
+                self.home.account
+            )
+        })
+    }
+
+    /// Whether this process has led long enough that what lists don't show isn't there: they lag, and the process before
+    /// may have made its last call just before it ended.
+    pub fn lists_are_settled(&self) -> bool {
+        self.started.elapsed() >= timing::LISTS_LAG
     }
 
     /// Whether the AWS resource outlives the object: what the object says, else the flag.
@@ -95,7 +124,7 @@ pub struct WatchedScope<K: Lookup<DynamicType = ()> + 'static> {
 /// The watched namespaces of a kind.
 pub struct Scopes<K: Lookup<DynamicType = ()> + 'static>(pub Vec<WatchedScope<K>>);
 
-impl<K: Lookup<DynamicType = ()> + Clone + 'static> Scopes<K> {
+impl<K: Lookup<DynamicType = ()> + Resource + Clone + 'static> Scopes<K> {
     fn of(&self, namespace: &str) -> Option<&WatchedScope<K>> {
         self.0.iter().find(|scope| scope.namespace.as_deref().is_none_or(|watched| watched == namespace))
     }
@@ -105,16 +134,22 @@ impl<K: Lookup<DynamicType = ()> + Clone + 'static> Scopes<K> {
         self.of(namespace)?.store.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// Waits until every object that there was at the start is known.
-    pub async fn known(&self) {
-        for scope in &self.0 {
-            scope.listed.cancelled().await;
-        }
-    }
-
     /// Every object that the predicate picks.
     pub fn filter(&self, predicate: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         self.0.iter().flat_map(|scope| scope.store.state_filter(|object| predicate(object))).collect()
+    }
+
+    /// The UIDs of all objects.
+    pub fn uids(&self) -> HashSet<String> {
+        let stores = self.0.iter().map(|scope| scope.store.state());
+        stores.flatten().filter_map(|object| object.meta().uid.clone()).collect()
+    }
+
+    /// Waits until every namespace has been listed.
+    pub async fn listed(&self) {
+        for scope in &self.0 {
+            scope.listed.cancelled().await;
+        }
     }
 
     /// Asks for a pass over an object.
@@ -126,9 +161,12 @@ impl<K: Lookup<DynamicType = ()> + Clone + 'static> Scopes<K> {
     }
 }
 
+/// A namespace and a name in it.
+type Key = (String, String);
+
 /// JobRuns that wait for a VirtualCluster, by the cluster's namespace and name.
 #[derive(Debug, Default)]
-pub struct Waiters(Mutex<HashMap<(String, String), HashSet<(String, String)>>>);
+pub struct Waiters(Mutex<HashMap<Key, HashSet<Key>>>);
 
 impl Waiters {
     /// Notes that a run waits. The caller resolves the reference once more after this, so that no event is missed.

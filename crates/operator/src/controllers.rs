@@ -3,8 +3,8 @@
 //! Must not decide anything about an object. Invariant: it ends by itself after `stop`, once the passes that run have
 //! ended; a namespace that is watched has one watch a kind.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use emrcontainers_api::job_run::{JobRun, is_final};
@@ -139,6 +139,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
         waiters: Waiters::default(),
         progress: process.liveness.heartbeat("passes", timing::STUCK),
+        started: Instant::now(),
         client: process.client.clone(),
         settings: process.settings.clone(),
     });
@@ -153,7 +154,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
             let hooks = RunHooks { context: Arc::clone(&context), listed: half.listed.clone() };
             let controller = controller(half, &context, Arc::new(hooks), &stop);
             // A run must not be judged before the clusters that it may refer to are known.
-            let known = context.cluster_scopes.known();
+            let known = context.cluster_scopes.listed();
             let stop = &stop;
             async move {
                 if until(stop, known).await.is_some() {
@@ -163,7 +164,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
             .boxed()
         }))
         .collect();
-    let listed = future::join(context.job_run_scopes.known(), context.cluster_scopes.known());
+    let listed = future::join(context.job_run_scopes.listed(), context.cluster_scopes.listed());
     let listed = listed.map(|_| stores.open());
     let woken = wake_runs(awakened, Arc::clone(&context));
     let beat = beat_while_idle(&context);
@@ -184,7 +185,7 @@ fn controller<K: Reconciled + kube_runtime::reflector::Lookup<DynamicType = ()>>
     stop: &CancellationToken,
 ) -> BoxFuture<'static, ()> {
     let Half { namespace, reader, writer, woken, wake: _, listed: _ } = half;
-    let stream = watch(&context.client, namespace.as_deref(), writer, hooks, context.metrics.clone());
+    let stream = watch(&context.client, namespace.as_deref(), writer, hooks, &context.metrics);
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
     let config = Config::default().concurrency(context.settings.max_concurrent_syncs);
     let stop = stop.clone();
@@ -227,6 +228,7 @@ struct RunHooks {
 
 impl Hooks<JobRun> for RunHooks {
     fn applied(&self, run: &JobRun) {
+        self.context.job_runs.caught_up(run);
         let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
         if ended || run.metadata.deletion_timestamp.is_some() {
             self.wake_deleting_cluster(run);
@@ -237,13 +239,13 @@ impl Hooks<JobRun> for RunHooks {
         if let Some(uid) = &run.metadata.uid {
             self.context.job_runs.forget(uid);
             self.context.poller.untrack(uid);
-            self.context.pool.client(&self.context.scope(run, None)).limiter().forget(uid);
+            self.context.pool.client(&self.context.scope_of_run(run)).limiter().forget(uid);
         }
         self.wake_deleting_cluster(run);
     }
 
-    fn listed(&self, uids: &HashSet<String>) {
-        self.context.job_runs.keep(uids);
+    fn listed(&self) {
+        self.context.job_runs.keep(&self.context.job_run_scopes.uids());
         self.listed.cancel();
     }
 }
@@ -282,6 +284,7 @@ impl ClusterHooks {
 
 impl Hooks<VirtualCluster> for ClusterHooks {
     fn applied(&self, cluster: &VirtualCluster) {
+        self.context.clusters.caught_up(cluster);
         self.wake_waiters(cluster);
     }
 
@@ -292,8 +295,8 @@ impl Hooks<VirtualCluster> for ClusterHooks {
         self.wake_waiters(cluster);
     }
 
-    fn listed(&self, uids: &HashSet<String>) {
-        self.context.clusters.keep(uids);
+    fn listed(&self) {
+        self.context.clusters.keep(&self.context.cluster_scopes.uids());
         self.listed.cancel();
     }
 }

@@ -113,8 +113,8 @@ async fn drained(
     tokio::select! {
         result = work => result,
         () = overdue => {
-            // What a pass that is dropped here has begun is repeated with the same token by the next process.
-            tracing::warn!(seconds = timing::DRAIN.as_secs(), "passes did not end in time after the stop; they are dropped");
+            // A call that hangs. It is safe to leave: the next process repeats it with the same token.
+            tracing::warn!("passes that did not end within {} s after the stop are left", timing::DRAIN.as_secs());
             Ok(())
         }
     }
@@ -129,8 +129,9 @@ mod tests {
         let stop = CancellationToken::new();
         assert!(drained(async { Ok(()) }, &stop).await.is_ok());
         stop.cancel();
-        let stopped = tokio::time::Instant::now();
-        assert!(drained(std::future::pending(), &stop).await.is_ok());
-        assert_eq!(stopped.elapsed(), timing::DRAIN);
+        assert!(
+            drained(std::future::pending(), &stop).await.is_ok(),
+            "a call that hangs doesn't hold up the exit"
+        );
     }
 }

@@ -29,6 +29,18 @@ pub struct Memory<K> {
     pub failures: u32,
 }
 
+impl<K> Memory<K> {
+    /// Whether it says nothing beyond the defaults.
+    fn is_plain(&self) -> bool {
+        self.fresh.is_none()
+            && self.submission.is_none()
+            && !self.never_started
+            && !self.cancel_asked
+            && self.asked_at.is_none()
+            && self.failures == 0
+    }
+}
+
 impl<K> Clone for Memory<K> {
     fn clone(&self) -> Self {
         Self {
@@ -103,6 +115,19 @@ impl<K: Resource> Memories<K> {
         }
     }
 
+    /// Notes that the watch has an object: what it has caught up with needn't be remembered.
+    pub fn caught_up(&self, seen: &K) {
+        let Some(uid) = &seen.meta().uid else { return };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(memory) = all.get_mut(uid) else { return };
+        if memory.fresh.as_ref().is_some_and(|fresh| version(&**fresh) <= version(seen)) {
+            memory.fresh = None;
+        }
+        if memory.is_plain() {
+            all.remove(uid);
+        }
+    }
+
     /// Counts a failed pass; says how many there were in a row.
     pub fn failed(&self, uid: &str) -> u32 {
         self.with(uid, |memory| {
@@ -121,8 +146,7 @@ impl<K: Resource> Memories<K> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(memory) = all.get_mut(uid) {
             memory.failures = 0;
-            let plain = !memory.never_started && !memory.cancel_asked && memory.asked_at.is_none();
-            if memory.fresh.is_none() && memory.submission.is_none() && plain {
+            if memory.is_plain() {
                 all.remove(uid);
             }
         }

@@ -105,10 +105,10 @@ label! {
     Look {
         /// The live ones.
         Live = "live",
-        /// Those that ended since the oldest live one was created.
+        /// All but the running ones, created since the oldest live one.
+        Moved = "moved",
+        /// Those that ended, to find out how missing ones did.
         Ended = "ended",
-        /// All of them, to confirm.
-        Full = "full",
     }
 }
 

@@ -51,8 +51,8 @@ impl Observer for Counting {
     fn look(&self, look: &'static str, _: u32, woken: usize) {
         let look = match look {
             "live" => Look::Live,
-            "ended" => Look::Ended,
-            _ => Look::Full,
+            "moved" => Look::Moved,
+            _ => Look::Ended,
         };
         self.metrics.looked(look, woken);
     }

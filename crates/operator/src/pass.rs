@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use kube_runtime::controller::Action;
 use rand::RngExt;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::context::Context;
@@ -38,6 +39,9 @@ pub enum PassError {
     /// The pass took too long.
     #[error("the pass took longer than {} s", .0.as_secs())]
     Timeout(Duration),
+    /// The pass has a bug.
+    #[error("the pass panicked: {0}")]
+    Panicked(String),
     /// Somebody else kept writing the object.
     #[error("the object kept changing while it was written")]
     Contended,
@@ -74,8 +78,7 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Resul
     async {
         let started = Instant::now();
         let object = K::memories(&context).freshest(object);
-        let result = tokio::time::timeout(timing::PASS, K::reconcile(object, &context)).await;
-        let result = result.unwrap_or(Err(PassError::Timeout(timing::PASS)));
+        let result = isolated(object, &context).await;
         let (action, outcome) = conclude(result, K::memories(&context), &uid);
         context.metrics.pass(K::KIND, outcome, started.elapsed());
         context.progress.beat();
@@ -83,6 +86,18 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Resul
     }
     .instrument(span)
     .await
+}
+
+/// Runs a pass as a task of its own: passes use all cores, and a bug that panics on one object stops no other. The task
+/// ends when this future is dropped, so no pass outlives the lease.
+async fn isolated<K: Reconciled>(object: Arc<K>, context: &Arc<Context>) -> Result<Next, PassError> {
+    let context = Arc::clone(context);
+    let pass = async move { tokio::time::timeout(timing::PASS, K::reconcile(object, &context)).await };
+    match AbortOnDropHandle::new(tokio::spawn(pass.in_current_span())).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(PassError::Timeout(timing::PASS)),
+        Err(error) => Err(PassError::Panicked(error.to_string())),
+    }
 }
 
 fn conclude<K: Reconciled>(
@@ -108,8 +123,11 @@ fn conclude<K: Reconciled>(
         Err(error) => {
             let delay = backoff(memories.failed(uid));
             warn!(%error, retry_in_seconds = delay.as_secs_f32(), "the pass broke off");
-            let outcome =
-                if matches!(error, PassError::Timeout(_)) { Outcome::Timeout } else { Outcome::Error };
+            let outcome = match error {
+                PassError::Timeout(_) => Outcome::Timeout,
+                PassError::Panicked(_) => Outcome::Panic,
+                PassError::Kube(_) | PassError::Contended => Outcome::Error,
+            };
             (Action::requeue(delay), outcome)
         }
     }

@@ -1,15 +1,17 @@
 //! /metrics, /healthz and /readyz over plain HTTP, on upstream's two addresses.
 //!
 //! Only reads: nothing that a caller sends changes anything. Ports are bound before anything else starts, so that a
-//! port in use is a start-up error.
+//! port in use is a start-up error. `0.0.0.0` means every address, IPv6 too, as it does for upstream.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use anyhow::Context;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -63,11 +65,40 @@ async fn bind(flag: &str, address: Option<SocketAddr>) -> anyhow::Result<Option<
     let Some(address) = address else {
         return Ok(None);
     };
-    let listener = TcpListener::bind(address)
+    let listener = listen(address)
         .await
         .with_context(|| format!("can't listen on {address}: give {flag} an address that is free"))?;
     tracing::info!(address = %listener.local_addr().unwrap_or(address), flag, "listening");
     Ok(Some(listener))
+}
+
+/// The connections that may wait to be accepted, as tokio has it.
+const BACKLOG: i32 = 1024;
+
+/// Listens as Go does: `0.0.0.0` serves IPv6 too, so that probes reach the pod in a cluster of either kind.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    if address.ip().is_unspecified() {
+        match listen_on_both(address.port()) {
+            Ok(listener) => return Ok(listener),
+            // A port in use must not be taken for a machine without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            Err(error) => tracing::debug!(%error, "no IPv6 here"),
+        }
+    }
+    TcpListener::bind(address).await
+}
+
+/// Listens on every IPv6 and IPv4 address; an error where there is no IPv6.
+fn listen_on_both(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    // What the system would do by itself is a setting of the machine.
+    socket.set_only_v6(false)?;
+    // Restarting must not wait for connections of the process before.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 async fn serve(server: Option<(TcpListener, Router)>, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -108,6 +139,8 @@ fn health_page(report: Report) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -154,6 +187,32 @@ mod tests {
 
         stop.cancel();
         running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_unspecified_address_serves_ipv4_and_where_there_is_ipv6_that_too() {
+        let settings = settings(&["--metrics-addr=0.0.0.0:0", "--healthz-addr=0"]);
+        let server = Server::bind(&settings, &Metrics::new(), &Readiness::default(), &Liveness::default())
+            .await
+            .unwrap();
+        let port = server.metrics_addr().unwrap().port();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(server.run(stop.clone()));
+        let page = get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/metrics").await;
+        assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+            let page = get(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), "/metrics").await;
+            assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+        }
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_ipv4_port_in_use_is_not_shared_by_listening_on_ipv6() {
+        let taken = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let error = listen(taken.local_addr().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]

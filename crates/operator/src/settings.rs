@@ -16,7 +16,7 @@ use crate::quotas::Quotas;
 /// Everything that the command line and the environment decide.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Region of the AWS resources, unless the object or its namespace names another; never empty.
+    /// Region of the AWS resources, unless the object names another; never empty.
     pub aws_region: String,
     /// Endpoint of the EMR on EKS API, if it isn't the region's own.
     pub aws_endpoint_url: Option<String>,
@@ -38,7 +38,7 @@ pub struct Settings {
     pub watch_namespaces: Vec<String>,
     /// The tags of every AWS resource in the order given; values still contain their %VARIABLES%.
     pub resource_tags: Vec<(String, String)>,
-    /// What becomes of the AWS resource of a deleted object, unless the object or its namespace says otherwise.
+    /// What becomes of the AWS resource of a deleted object, unless the object says otherwise.
     pub deletion_policy: DeletionPolicy,
     /// Passes that run at the same time for each kind; at least one.
     pub max_concurrent_syncs: u16,
@@ -220,7 +220,7 @@ fn switch(text: &str) -> Result<bool, String> {
     go_bool(text).ok_or_else(|| format!("is `{text}`: use true or false"))
 }
 
-fn region(text: &str) -> Result<String, String> {
+pub(crate) fn region(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("is empty: give the region, such as eu-central-1, here or in AWS_REGION".to_owned());

@@ -69,6 +69,7 @@ impl TagChange {
 mod tests {
     use super::*;
     use emrcontainers_api::JobRun;
+    use emrcontainers_api::job_run::JobRunSpec;
 
     fn pair(key: &str, value: &str) -> (String, String) {
         (key.to_owned(), value.to_owned())
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_format_is_expanded_and_empty_ones_are_left_out() {
-        let mut run = JobRun::new("r", Default::default());
+        let mut run = JobRun::new("r", JobRunSpec::default());
         run.metadata.namespace = Some("team".into());
         run.metadata.labels = Some([("kro.run/kro-version".to_owned(), "0.9".to_owned())].into());
         let tags = expand(

@@ -25,7 +25,7 @@ pub const EVENT_FAILURE_LOG: Duration = Duration::from_hours(1);
 
 /// How long one pass may take. It covers one AWS call with its time-outs and the API server's own retries; a request
 /// that hangs for ever must not keep the object from its next pass.
-pub const PASS: Duration = Duration::from_secs(60);
+pub const PASS: Duration = Duration::from_mins(1);
 
 /// The wait after the first failed pass; AWS's own SDKs begin with a second.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -67,3 +67,12 @@ pub const STUCK: Duration = Duration::from_mins(5);
 
 /// When a virtual cluster is read first after its deletion was asked for: an empty one ends within a second or so.
 pub const TERMINATION_FIRST_CHECK: Duration = Duration::from_secs(1);
+
+/// How long lists may lack a run that was started. AWS documents nothing; its lists are usually seconds behind.
+pub const LISTS_LAG: Duration = Duration::from_secs(15);
+
+/// When a list that may lack something is read again.
+pub const LISTS_LAG_CHECK: Duration = Duration::from_secs(3);
+
+/// How long after its creation a virtual cluster that can't be read is believed to be there.
+pub const CREATION_LAG: Duration = Duration::from_mins(1);

@@ -4,12 +4,11 @@
 //! before it is stored. Each stream backs off by itself, so that one forbidden kind doesn't slow the other. Invariant:
 //! an object is passed on only when its generation, the finalizers of others, its deletion or one of our annotations has moved.
 
-use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use emrcontainers_api::{GROUP, annotations};
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use kube::api::{Api, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::{Client, ResourceExt};
@@ -40,8 +39,8 @@ pub trait Hooks<K>: Send + Sync + 'static {
     fn applied(&self, object: &K);
     /// The object is gone.
     fn deleted(&self, object: &K);
-    /// The store holds exactly these objects.
-    fn listed(&self, uids: &HashSet<String>);
+    /// The store holds a new list, whole.
+    fn listed(&self);
 }
 
 /// Watches a kind in a namespace, or in all; yields the objects that are due for a pass.
@@ -50,7 +49,7 @@ pub fn watch<K: Watched>(
     namespace: Option<&str>,
     writer: Writer<K>,
     hooks: Arc<dyn Hooks<K>>,
-    metrics: Metrics,
+    metrics: &Metrics,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K> {
     let api: Api<DeserializeGuard<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -74,9 +73,8 @@ pub fn watch<K: Watched>(
         })
         .map_ok(|event| event.modify(Watched::prune));
     kube_runtime::reflector(writer, events)
-        .inspect_ok(move |event| tell(event, &*hooks, &reader))
-        .applied_objects()
-        .try_filter(|object| future::ready(!object.settled()))
+        .map_ok(move |event| stream::iter(take_in(event, &*hooks, &reader).into_iter().map(Ok)))
+        .try_flatten()
         .predicate_filter(due::<K>, kube_runtime::PredicateConfig::default())
 }
 
@@ -101,20 +99,35 @@ fn decode<K: Watched>(event: Event<DeserializeGuard<K>>, metrics: &Metrics) -> O
     })
 }
 
-fn tell<K: Watched>(event: &Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) {
+/// Tells the hooks, and says which objects may be due for a pass.
+///
+/// The store takes a list in only when it is whole, so its objects are due then and not one by one as they arrive: a
+/// pass before that would be made on the object of the list before, and nothing would repeat it.
+fn take_in<K: Watched>(event: Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) -> Vec<K> {
     match event {
-        Event::Apply(object) | Event::InitApply(object) => hooks.applied(object),
-        Event::Delete(object) => hooks.deleted(object),
-        Event::InitDone => {
-            let uids = store.state().iter().filter_map(|object| object.meta().uid.clone()).collect();
-            debug!(kind = K::KIND.as_str(), "listed");
-            hooks.listed(&uids);
+        Event::Apply(object) => {
+            hooks.applied(&object);
+            if object.settled() { Vec::new() } else { vec![object] }
         }
-        Event::Init => {}
+        Event::Delete(object) => {
+            hooks.deleted(&object);
+            Vec::new()
+        }
+        Event::InitDone => {
+            let objects = store.state();
+            debug!(kind = K::KIND.as_str(), objects = objects.len(), "listed");
+            hooks.listed();
+            for object in &objects {
+                hooks.applied(object);
+            }
+            objects.iter().filter(|object| !object.settled()).map(|object| K::clone(object)).collect()
+        }
+        Event::Init | Event::InitApply(_) => Vec::new(),
     }
 }
 
 /// Changes when a pass is due.
+#[allow(clippy::unnecessary_wraps, reason = "the signature that predicate_filter takes")]
 fn due<K: Watched>(object: &K) -> Option<u64> {
     let meta = object.meta();
     let mut hasher = DefaultHasher::new();

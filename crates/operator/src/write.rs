@@ -41,6 +41,7 @@ pub trait Kind:
     const FINALIZER: &'static str;
 
     /// The object with nothing but its status and the given metadata: all that a status write needs.
+    #[must_use]
     fn status_only(&self, metadata: ObjectMeta) -> Self;
 }
 

@@ -1,11 +1,23 @@
 //! Every end-to-end suite, in one binary so that one control plane serves the whole run: a module for each topic.
 
+mod api;
+mod bad_input;
+mod chart;
 mod control_plane;
 mod defects_ca_bundle;
+mod defects_job_run;
+mod defects_process;
 mod defects_virtual_cluster;
+mod demo;
 mod harness;
 mod job_run;
+mod job_run_conditions;
+mod job_run_delete;
+mod job_run_observation;
+mod job_run_request;
 mod leader;
+mod load;
 mod process;
 mod quotas;
+mod samples;
 mod virtual_cluster;

@@ -206,6 +206,11 @@ fn queue_is_full(text: &str) -> bool {
 }
 
 impl EmrError {
+    /// Whether the service has answered, and the answer means that the call wasn't carried out.
+    pub fn proves_nothing_was_done(&self) -> bool {
+        self.status.is_some() && self.class != Class::Transient
+    }
+
     /// An error from its parts, classified.
     pub fn new(operation: Operation, code: &str, status: Option<u16>, message: &str) -> Self {
         let class = classify(operation, code, status, message);

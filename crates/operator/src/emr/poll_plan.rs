@@ -84,7 +84,7 @@ impl Book {
         if self.runs.contains_key(&tracked.run_id) {
             return false;
         }
-        let seen = tracked.state.is_some();
+        let seen = !tracked.just_started;
         let created_at = tracked.created_at.filter(|_| seen);
         let started = || back(now, self.lateness.unwrap_or(CLOCK_SLACK));
         let run = Run {

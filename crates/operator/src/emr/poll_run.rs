@@ -27,9 +27,11 @@ pub struct Tracked {
     pub key: RunKey,
     /// The id of the run.
     pub run_id: String,
-    /// The state that its status shows; none when it was started just now.
+    /// The state that its status shows; an equal one wakes nobody.
     pub state: Option<String>,
-    /// When the service created it. It counts only with a state, since only both together are the service's word.
+    /// Whether it was started just now: then lists may not show it yet, and its state is a guess.
+    pub just_started: bool,
+    /// When the service created it, as far as known. It doesn't count for a run that was started just now.
     pub created_at: Option<Timestamp>,
 }
 

@@ -159,7 +159,8 @@ impl World {
         let known = run.created + millis(1_500) < now;
         let state = run.at(now).filter(|_| known).map(|(state, _)| state.to_owned());
         let created_at = known.then_some(run.created);
-        book.track(Tracked { key, run_id: run.id.clone(), state, created_at }, now);
+        let just_started = state.is_none();
+        book.track(Tracked { key, run_id: run.id.clone(), state, just_started, created_at }, now);
     }
 
     /// Tracks each run that is `ours` 20 ms after its creation, or at once when it is older, and looks as a poller does.

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use emrcontainers_api::JobRun;
-use emrcontainers_api::job_run::is_final;
+use emrcontainers_api::job_run::{CANCEL_PENDING, PENDING, is_final};
 use emrcontainers_api::status::AckResourceMetadata;
 use kube::{Resource, ResourceExt};
 
 use super::Progress;
-use super::plan::Submitted;
+use super::plan::{self, Submitted};
 use super::report::{Reported, report};
+use super::request;
 use super::status::{Situation, Submission};
 use super::target::{ClusterTarget, Target};
 use crate::context::Context;
@@ -95,17 +96,33 @@ impl Pass<'_> {
     pub async fn start(&self, request: StartJobRun) -> Result {
         let scope = self.scope();
         let client = self.context.pool.client(&scope);
-        let grant = match client.limiter().request(TurnKind::Start, &self.key(), 0) {
+        let never_started = self.context.job_runs.get(self.uid).never_started;
+        // A run that may exist goes first: its object lacks nothing but the id.
+        let priority = (!never_started).into();
+        let grant = match client.limiter().request(TurnKind::Start, &self.key(), priority) {
             Turn::Granted(grant) => grant,
             Turn::Queued { position } => return self.await_turn(&scope, position).await,
         };
         // From here on the run may exist, whatever comes back.
         self.context.job_runs.update(self.uid, |memory| memory.never_started = false);
+        let token = request.client_token.clone();
         let overrides = request.configuration_overrides.clone();
         let virtual_cluster_id = request.virtual_cluster_id.clone();
         let created = match client.start_job_run(grant, request).await {
             Ok(created) => created,
-            Err(error) => return self.start_failed(&error).await,
+            Err(error) => {
+                if never_started && error.proves_nothing_was_done() {
+                    self.context.job_runs.update(self.uid, |memory| memory.never_started = true);
+                }
+                // An earlier try may have been accepted and its reply lost; the service may refuse to repeat it.
+                let may_exist = !never_started && error.class == Class::Refused;
+                let sought = if may_exist { self.seek(&virtual_cluster_id, &token).await } else { Ok(None) };
+                return match sought {
+                    Ok(None) => self.start_failed(&error).await,
+                    Ok(Some(job)) => self.submitted(self.found(job, &virtual_cluster_id)).await,
+                    Err(error) => self.failed(&error).await,
+                };
+            }
         };
         let submission = Submission {
             place: self.place(&scope, &virtual_cluster_id, &created.id, created.arn),
@@ -200,6 +217,7 @@ impl Pass<'_> {
 
     /// Cancels the run when its turn has come.
     pub async fn cancel(&self, submitted: &Submitted) -> Result {
+        self.track(submitted);
         let client = self.context.pool.client(&self.scope());
         let grant = match client.limiter().request(TurnKind::Cancel, &self.key(), 0) {
             Turn::Granted(grant) => grant,
@@ -210,42 +228,79 @@ impl Pass<'_> {
 
     async fn cancel_with(&self, grant: Grant, submitted: &Submitted) -> Result {
         let client = self.context.pool.client(&self.scope());
-        let asked = client.cancel_job_run(grant, &submitted.virtual_cluster_id, &submitted.id).await;
-        let class = asked.as_ref().err().map(|error| error.class);
-        match (asked, class) {
-            (Ok(()), _) => {
-                self.context.job_runs.update(self.uid, |memory| memory.cancel_asked = true);
-                self.track(submitted);
-                self.report_then(&Situation::CancelAsked, Next::Await).await
-            }
+        let Err(error) = client.cancel_job_run(grant, &submitted.virtual_cluster_id, &submitted.id).await
+        else {
+            self.context.job_runs.update(self.uid, |memory| memory.cancel_asked = true);
+            return self.report_then(&Situation::CancelAsked, Next::Await).await;
+        };
+        match error.class {
             // It has ended, or is being cancelled: the poller tells which.
-            (Err(_), Some(Class::NotCancellable)) => {
+            Class::NotCancellable => {
                 self.context.job_runs.update(self.uid, |memory| memory.cancel_asked = true);
-                self.track(submitted);
                 Ok(Progress::End(Next::Await))
             }
-            (Err(_), Some(Class::NotFound)) => self.release().await,
-            (Err(_), Some(Class::Throttled)) => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
-            (Err(error), _) => {
-                let message = format!("the job run can't be cancelled: {error}");
-                self.report_then(&Situation::Trouble(&message), Next::Backoff).await
-            }
+            Class::NotFound if self.is_new() => Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK))),
+            Class::NotFound => self.release().await,
+            Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
+            Class::Transient
+            | Class::AccessDenied
+            | Class::Retryable
+            | Class::AlreadyTerminated
+            | Class::NamespaceTaken
+            | Class::Refused => self.trouble(&format!("the job run can't be cancelled: {error}")).await,
         }
     }
 
-    /// Waits for the end of a run that is being cancelled.
+    /// Whether the service may not show the run everywhere yet.
+    fn is_new(&self) -> bool {
+        let created = self.run.creation_timestamp();
+        created.is_none_or(|at| self.context.now().duration_since(at.0).unsigned_abs() < timing::LISTS_LAG)
+    }
+
+    /// Waits for the end of a run that is being cancelled, and tells it; the object is released after that.
     pub async fn await_end(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
+        if let Some(Observation::Run(seen)) = observation
+            && is_final(&seen.state)
+        {
+            return Ok(match self.report(&Situation::Observed(seen)).await? {
+                Reported::Said(run) | Reported::Conflict(run) => Progress::Again(run),
+                Reported::Gone => self.rest(),
+            });
+        }
         self.track(submitted);
+        if let Some(problem) = self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id) {
+            return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
+        }
         match observation {
-            Some(Observation::Run(seen)) => self.report_then(&Situation::Observed(seen), Next::Await).await,
-            Some(Observation::Gone) | None => Ok(Progress::End(Next::Await)),
+            // What was seen before the cancel took hold says nothing of it.
+            Some(Observation::Run(seen)) if seen.state == CANCEL_PENDING => {
+                self.report_then(&Situation::Observed(seen), Next::Await).await
+            }
+            Some(Observation::Run(_) | Observation::Gone) | None => self.acknowledge().await,
         }
     }
 
     /// Looks for a run that an earlier process may have started without saving its id.
     pub async fn find(&self, virtual_cluster_id: &str, token: &str) -> Result {
-        let scope = self.scope();
-        let client = self.context.pool.client(&scope);
+        match self.seek(virtual_cluster_id, token).await {
+            Ok(Some(job)) if is_final(&job.state) => self.release().await,
+            Ok(Some(job)) => self.submitted(self.found(job, virtual_cluster_id)).await,
+            Ok(None) if !self.context.lists_are_settled() => {
+                Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
+            }
+            Ok(None) => self.release().await,
+            Err(error) if error.class == Class::NotFound => self.release().await,
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// The run with a token, if the service lists one.
+    async fn seek(
+        &self,
+        virtual_cluster_id: &str,
+        token: &str,
+    ) -> std::result::Result<Option<model::JobRun>, EmrError> {
+        let client = self.context.pool.client(&self.scope());
         let created_after =
             self.run.creation_timestamp().and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok());
         let filter = JobRunFilter {
@@ -261,27 +316,32 @@ impl Pass<'_> {
                 }
             })
             .await;
-        match (listed, found) {
-            (_, Some(run)) if is_final(&run.state) => self.release().await,
-            (_, Some(run)) => {
-                let submission = Submission {
-                    place: self.place(&scope, virtual_cluster_id, &run.id, run.arn),
-                    id: run.id,
-                    virtual_cluster_id: virtual_cluster_id.to_owned(),
-                    overrides: None,
-                };
-                self.submitted(submission).await
-            }
-            (Ok(_), None) => self.release().await,
-            (Err(error), None) if error.class == Class::NotFound => self.release().await,
-            (Err(error), None) if error.class == Class::Throttled => {
-                Ok(Progress::End(Next::After(timing::AFTER_THROTTLE)))
-            }
-            (Err(error), None) => {
-                let message = format!("whether a job run was started can't be told: {error}");
-                self.report_then(&Situation::Trouble(&message), Next::Backoff).await
-            }
+        match found {
+            Some(run) => Ok(Some(run)),
+            None => listed.map(|_| None),
         }
+    }
+
+    fn found(&self, job: model::JobRun, virtual_cluster_id: &str) -> Submission {
+        Submission {
+            place: self.place(&self.scope(), virtual_cluster_id, &job.id, job.arn),
+            id: job.id,
+            virtual_cluster_id: virtual_cluster_id.to_owned(),
+            overrides: request::read_overrides(self.run).ok().flatten(),
+        }
+    }
+
+    /// Tells of an error and tries again later; a throttle is only waited for.
+    async fn failed(&self, error: &EmrError) -> Result {
+        match error.class {
+            Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
+            _ => self.trouble(&error.to_string()).await,
+        }
+    }
+
+    /// Says what is wrong, and tries again later each time.
+    pub async fn trouble(&self, message: &str) -> Result {
+        self.report_then(&Situation::Trouble(message), Next::Backoff).await
     }
 
     /// Takes the finalizer off.
@@ -307,7 +367,13 @@ impl Pass<'_> {
 
     async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
         Ok(match self.report(situation).await? {
-            Reported::Said(_) => Progress::End(next),
+            Reported::Said(run) => {
+                if plan::settled(&run) {
+                    // Its end is written down: nothing of it stays in memory.
+                    self.context.poller.untrack(self.uid);
+                }
+                Progress::End(next)
+            }
             Reported::Conflict(newer) => Progress::Again(newer),
             Reported::Gone => self.rest(),
         })
@@ -315,11 +381,15 @@ impl Pass<'_> {
 
     fn track(&self, submitted: &Submitted) {
         let status = self.run.status.as_ref();
+        let state = status.and_then(|status| status.state.clone());
+        let created_at = status.and_then(|status| status.created_at);
         let tracked = Tracked {
             run_id: submitted.id.clone(),
             key: self.key(),
-            state: status.and_then(|status| status.state.clone()),
-            created_at: status.and_then(|status| status.created_at),
+            // We wrote PENDING ourselves; with a time of creation it is the service's word.
+            just_started: created_at.is_none() && state.as_deref() == Some(PENDING),
+            state,
+            created_at: created_at.or_else(|| self.run.creation_timestamp().map(|at| at.0)),
         };
         self.context.poller.track(&self.scope(), &submitted.virtual_cluster_id, tracked);
     }
@@ -329,8 +399,7 @@ impl Pass<'_> {
     }
 
     fn scope(&self) -> Scope {
-        let place = self.run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-        self.context.scope(&**self.run, place.map(|place| place.region.as_str()))
+        self.context.scope_of_run(self.run)
     }
 
     fn place(&self, scope: &Scope, cluster: &str, id: &str, arn: Option<String>) -> AckResourceMetadata {

@@ -100,6 +100,10 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress, PassErro
         retain: context.retain(&**run),
     };
     let pass = act::Pass { run, uid: &uid, target: &target, context };
+    let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+    if let Some(why) = context.foreign(place).filter(|_| !view.retain && !plan::settled(run)) {
+        return pass.trouble(&why).await;
+    }
     match plan::plan(&view) {
         Step::Rest => Ok(pass.rest()),
         Step::Acknowledge => pass.acknowledge().await,

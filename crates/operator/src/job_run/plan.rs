@@ -52,7 +52,7 @@ pub enum Step {
     Observe(Submitted),
     /// The object goes and the run lives: cancel it.
     Cancel(Submitted),
-    /// The object goes and a cancel was asked for: wait for the end.
+    /// The object goes and its run is ending: wait for the end, and tell it.
     AwaitEnd(Submitted),
     /// The object goes, and an earlier process may have submitted the run without saving its id.
     Find {
@@ -123,7 +123,8 @@ fn plan_deletion(view: &View<'_>) -> Step {
     };
     match view.observation {
         Some(Observation::Gone) => Step::Release,
-        Some(Observation::Run(seen)) if job_run::is_final(&seen.state) => Step::Release,
+        // Whoever watches the object sees how the run ended; with that in the status it is released.
+        Some(Observation::Run(seen)) if job_run::is_final(&seen.state) => Step::AwaitEnd(submitted),
         observation => {
             let cancelling = view.memory.cancel_asked
                 || current_state(run) == Some(job_run::CANCEL_PENDING)
@@ -139,7 +140,12 @@ pub fn settled(run: &JobRun) -> bool {
     run.metadata.deletion_timestamp.is_none()
         && has_final_state(run)
         && status.observed_generation.is_none_or(|seen| Some(seen) == run.metadata.generation)
-        && (status.id.is_some() || status.last_handled_retry.as_deref() == retry(run))
+        && (status.id.is_some() || !asks_again(retry(run), status.last_handled_retry.as_deref()))
+}
+
+/// Whether a retry annotation has a value that wasn't answered yet; taking it away asks for nothing.
+pub fn asks_again(annotation: Option<&str>, answered: Option<&str>) -> bool {
+    annotation.is_some() && annotation != answered
 }
 
 /// Whether a live job may belong to the object, as far as the object tells.

@@ -240,7 +240,7 @@ impl World {
                 }
             }
             Step::Find { token, .. } => match self.jobs.get(&token).cloned() {
-                Some((_, state)) if is_final(state) => self.release(outdated || fail_write),
+                Some((_, ended)) if is_final(ended) => self.release(outdated || fail_write),
                 Some((id, _)) => self.accepted(&run, id, outdated || fail_write),
                 None => self.release(outdated || fail_write),
             },

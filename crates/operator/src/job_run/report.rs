@@ -35,6 +35,10 @@ pub async fn report(
     let manner = Manner { ready: context.settings.job_ready_policy, by_reference, now: context.now() };
     let next = status::next(run, situation, manner);
     if run.status.as_ref() == Some(&next) {
+        // The status has nothing new to say, but the call has failed once more: that is counted.
+        if matches!(situation, Situation::Trouble(_)) {
+            tell(run, Some(&next), situation, context);
+        }
         return Ok(Reported::Said(Arc::clone(run)));
     }
     let mut changed = JobRun::clone(run);
@@ -69,7 +73,9 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
             (EventType::Warning, reason::ACCESS_DENIED, (*message).to_owned())
         }
         Situation::Trouble(message) => (EventType::Warning, reason::RETRYING, (*message).to_owned()),
-        Situation::Refused(why) => (EventType::Warning, reason::REFUSED, (*why).to_owned()),
+        Situation::Refused(why) => {
+            (EventType::Warning, reason::REFUSED, format!("{why}; {}", status::REFUSED_REMEDY))
+        }
         Situation::Lost => (EventType::Warning, reason::NOT_FOUND, message()),
         Situation::Submitted(submission) => {
             let note = format!(
@@ -104,7 +110,7 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
     }
     if matches!(situation, Situation::Submitted(_)) {
         let created = run.creation_timestamp().map(|time| context.now().duration_since(time.0));
-        context.metrics.submitted(created.map(|age| age.unsigned_abs()).unwrap_or_default());
+        context.metrics.submitted(created.map(jiff::SignedDuration::unsigned_abs).unwrap_or_default());
         tracing::info!(id = after.id.as_deref().unwrap_or_default(), "job run submitted");
     }
 }

@@ -4,7 +4,7 @@
 //! have come through upstream's. Invariant: every refusal names the field and what would be right.
 
 use emrcontainers_api::JobRun;
-use emrcontainers_api::job_run::JobDriver;
+use emrcontainers_api::job_run::{JobDriver, JobRunSpec};
 use emrcontainers_api::overrides::ConfigurationOverrides;
 use kube::ResourceExt;
 
@@ -37,28 +37,12 @@ pub fn token(run: &JobRun) -> String {
 /// The request for a run, or why there is none.
 pub fn build(run: &JobRun, target: &Target) -> Result<StartJobRun, Unfit> {
     let spec = &run.spec;
-    let missing = |field: &str, what: &str| Unfit::Invalid(format!("spec.{field}: is missing; set {what}"));
     let overrides = read_overrides(run)?;
     let driver = read_driver(run)?;
-    if spec.execution_role_arn.is_none() && spec.execution_role_ref.is_some() {
-        return Err(Unfit::Invalid(
-            "spec.executionRoleRef: roles are not resolved yet; set spec.executionRoleARN instead".to_owned(),
-        ));
-    }
-    let execution_role_arn = spec
-        .execution_role_arn
-        .clone()
-        .ok_or_else(|| missing("executionRoleARN", "the ARN of the IAM role that the job runs as"))?;
-    if !is_role_arn(&execution_role_arn) {
-        return Err(Unfit::Invalid(format!(
-            "spec.executionRoleARN: {execution_role_arn:?} is no ARN of an IAM role; \
-             it has to look like arn:aws:iam::123456789012:role/NAME"
-        )));
-    }
-    let release_label = spec
-        .release_label
-        .clone()
-        .ok_or_else(|| missing("releaseLabel", "a release of EMR such as emr-7.10.0-latest"))?;
+    let execution_role_arn = read_role(&run.spec)?;
+    let release_label = spec.release_label.clone().ok_or_else(|| {
+        invalid("spec.releaseLabel: is missing; set a release of EMR such as emr-7.10.0-latest")
+    })?;
     let virtual_cluster_id = match &target.virtual_cluster {
         ClusterTarget::Given(id) | ClusterTarget::Resolved(id) => id.clone(),
         ClusterTarget::Waiting { .. } => return Err(Unfit::Waiting),
@@ -108,6 +92,39 @@ fn read_driver(run: &JobRun) -> Result<JobDriver, Unfit> {
         }
         _ => Ok(driver),
     }
+}
+
+fn read_role(spec: &JobRunSpec) -> Result<String, Unfit> {
+    let arn = match (&spec.execution_role_arn, &spec.execution_role_ref) {
+        (Some(arn), None) => arn.clone(),
+        (None, None) => {
+            return Err(invalid(
+                "spec.executionRoleARN: is missing; set the ARN of the IAM role that the job runs as",
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                "spec.executionRoleRef: both resource reference wrapper and ID cannot be used together: \
+                 ExecutionRoleARN,ExecutionRoleRef; keep one of them",
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(invalid(
+                "spec.executionRoleRef: roles are not resolved yet; set spec.executionRoleARN instead",
+            ));
+        }
+    };
+    if is_role_arn(&arn) {
+        return Ok(arn);
+    }
+    Err(Unfit::Invalid(format!(
+        "spec.executionRoleARN: {arn:?} is no ARN of an IAM role; it has to look like \
+         arn:aws:iam::123456789012:role/NAME"
+    )))
+}
+
+fn invalid(why: &str) -> Unfit {
+    Unfit::Invalid(why.to_owned())
 }
 
 /// Whether a text has the form of an IAM role's ARN.

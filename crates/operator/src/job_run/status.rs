@@ -25,6 +25,9 @@ pub const VALIDATION_ERROR: &str = "VALIDATION_ERROR";
 pub const INTERNAL_ERROR: &str = "INTERNAL_ERROR";
 /// Reason of `ACK.Terminal` on a run that ended without success.
 pub const JOB_RUN_FAILED: &str = "JobRunFailed";
+/// What a user can do about a run that was refused.
+pub const REFUSED_REMEDY: &str = "to try again, correct the spec (delete the object first where a field can't be changed), \
+     or set the annotation emrcontainers.services.k8s.aws/retry to a new value if the cause was elsewhere";
 /// Reason while a reference isn't ready.
 pub const REFERENCE_NOT_READY: &str = "ReferenceNotReady";
 
@@ -105,7 +108,7 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunSt
                 .yes(TERMINAL, "", message)
                 .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
                 .no(READY, TERMINAL, message)
-                .yes(STALLED, "Refused", message),
+                .yes(STALLED, "Refused", &format!("{message}; {REFUSED_REMEDY}")),
             Situation::Acknowledged if status.id.is_none() => return status,
             _ => submitted(references(manner), &status, manner.ready),
         };
@@ -167,12 +170,20 @@ fn observe(status: &mut JobRunStatus, seen: &Observed) {
     if has_ended(status) && !is_final(&seen.state) {
         return;
     }
+    // What was seen before a cancel was accepted is out of date: only the end follows CANCEL_PENDING.
+    if status.state.as_deref() == Some(CANCEL_PENDING) && comes_before_cancel(&seen.state) {
+        return;
+    }
     status.state = Some(seen.state.clone());
     status.state_details.clone_from(&seen.state_details);
     status.failure_reason.clone_from(&seen.failure_reason);
     status.created_at = seen.created_at.or(status.created_at);
     status.finished_at = seen.finished_at.or(status.finished_at);
     status.attempts = seen.attempts.or(status.attempts);
+}
+
+fn comes_before_cancel(state: &str) -> bool {
+    matches!(state, PENDING | SUBMITTED | RUNNING)
 }
 
 /// Where the logs of a run are, from what was configured; no call is needed to tell.
@@ -255,13 +266,19 @@ fn message(state: &str, status: &JobRunStatus) -> String {
     if state == FAILED
         && let Some(logs) = &status.logs
     {
+        if !message.ends_with('.') {
+            message.push('.');
+        }
         if let Some(uri) = &logs.s3_uri {
             message.push_str(" Logs: ");
             message.push_str(uri);
         } else if let (Some(group), Some(prefix)) =
             (&logs.cloud_watch_log_group, &logs.cloud_watch_log_stream_prefix)
         {
-            message.push_str(&format!(" Logs: CloudWatch log group {group}, streams {prefix}"));
+            message.push_str(" Logs: CloudWatch log group ");
+            message.push_str(group);
+            message.push_str(", streams ");
+            message.push_str(prefix);
         }
     }
     message

@@ -63,17 +63,22 @@ pub fn virtual_cluster(
     let reference = match (id, reference) {
         (Some(_), Some(_)) => {
             return invalid(
-                "both resource reference wrapper and ID cannot be used together: VirtualClusterID,VirtualClusterRef",
+                "both resource reference wrapper and ID cannot be used together: VirtualClusterID,VirtualClusterRef; \
+                 keep one of them",
             );
         }
         (Some(id), None) => return ClusterTarget::Given(id.to_owned()),
         (None, None) => {
-            return invalid("resource reference wrapper or ID required: VirtualClusterID,VirtualClusterRef");
+            return invalid(
+                "resource reference wrapper or ID required: VirtualClusterID,VirtualClusterRef; set one of them",
+            );
         }
         (None, Some(reference)) => reference,
     };
     let Some((namespace, name)) = reference.target(&namespace) else {
-        return invalid("provided resource reference is nil or empty: VirtualClusterRef");
+        return invalid(
+            "provided resource reference is nil or empty: VirtualClusterRef; set spec.virtualClusterRef.from.name",
+        );
     };
     let waiting = |status, why: String, id: Option<&str>| ClusterTarget::Waiting {
         status,
@@ -102,23 +107,20 @@ pub fn virtual_cluster(
         );
         return waiting(ConditionStatus::False, why, id);
     }
-    let state = status.state.as_deref().unwrap_or(virtual_cluster::RUNNING);
-    if !condition::is_true(&status.conditions, condition::RESOURCE_SYNCED)
-        || state != virtual_cluster::RUNNING
-    {
+    // A passing trouble of a cluster that is there (a tag that can't be set, a read that failed) holds no run up.
+    let synced = condition::is_true(&status.conditions, condition::RESOURCE_SYNCED);
+    if status.state.as_deref().map_or(!synced, |state| state != virtual_cluster::RUNNING) {
         let why = format!(
             "the referenced resource is not synced yet. resource:VirtualCluster, namespace:{namespace}, name:{name}"
         );
         return waiting(ConditionStatus::Unknown, why, id);
     }
-    match id {
-        Some(id) => ClusterTarget::Resolved(id.to_owned()),
-        None => {
-            let why = format!(
-                "the referenced resource is missing the target field. resource:VirtualCluster, \
-                 namespace:{namespace}, name:{name}, targetField:Status.ID"
-            );
-            waiting(ConditionStatus::Unknown, why, None)
-        }
-    }
+    let Some(id) = id else {
+        let why = format!(
+            "the referenced resource is missing the target field. resource:VirtualCluster, \
+             namespace:{namespace}, name:{name}, targetField:Status.ID"
+        );
+        return waiting(ConditionStatus::Unknown, why, None);
+    };
+    ClusterTarget::Resolved(id.to_owned())
 }

@@ -97,7 +97,7 @@ impl Pass<'_> {
     /// Creates the cluster.
     pub async fn create(&self, token: String) -> Result {
         let now = self.context.now();
-        let never_before = self.context.clusters.get(self.uid).never_started;
+        let never_started = self.context.clusters.get(self.uid).never_started;
         self.context.clusters.update(self.uid, |memory| {
             memory.never_started = false;
             memory.asked_at = Some(now);
@@ -105,11 +105,9 @@ impl Pass<'_> {
         let created = match self.client().create_virtual_cluster(self.request(token)).await {
             Ok(created) => created,
             Err(error) => {
-                // An answer that says no is proof; so the object can go even where creating is not allowed.
-                let refused = error.status.is_some() && error.class != Class::Transient;
-                self.context
-                    .clusters
-                    .update(self.uid, |memory| memory.never_started = never_before && refused);
+                if never_started && error.proves_nothing_was_done() {
+                    self.context.clusters.update(self.uid, |memory| memory.never_started = true);
+                }
                 return self.create_failed(&error).await;
             }
         };
@@ -177,22 +175,34 @@ impl Pass<'_> {
     pub async fn sync(&self, id: &str) -> Result {
         let described = match self.client().describe_virtual_cluster(id).await {
             Ok(described) => described,
-            Err(error) if error.class == Class::NotFound => {
+            Err(error) if error.class == Class::NotFound && !self.is_new() => {
                 return self.report_then(&Situation::Gone(GONE), Next::Await).await;
             }
-            Err(error) => return self.trouble(&error).await,
+            Err(error) => return self.failed(&error).await,
         };
         if described.state == TERMINATED {
             return self.report_then(&Situation::Gone(GONE), Next::Await).await;
         }
-        if described.state == RUNNING
-            && let Err(error) = self.update(&described).await
-        {
-            return self.trouble(&error).await;
-        }
+        // A difference that can't be sent is told, and doesn't keep runs from being submitted.
+        let problem = match described.state.as_str() {
+            RUNNING => self.update(&described).await.err(),
+            _ => None,
+        };
         let seen = self.seen(described);
-        let next = if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
-        self.report_then(&Situation::Seen(&seen), Next::After(next)).await
+        let Some(problem) = problem.filter(|error| error.class != Class::Throttled) else {
+            let next =
+                if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
+            return self.report_then(&Situation::Seen(&seen), Next::After(next)).await;
+        };
+        self.report_then(&Situation::Unequal(&seen, &problem.to_string()), Next::Backoff).await
+    }
+
+    /// Whether the service may not show the cluster everywhere yet.
+    fn is_new(&self) -> bool {
+        let status = self.cluster.status.as_ref();
+        let asked = self.context.clusters.get(self.uid).asked_at;
+        let latest = status.and_then(|status| status.created_at).into_iter().chain(asked).max();
+        latest.is_some_and(|at| self.context.now().duration_since(at).unsigned_abs() < timing::CREATION_LAG)
     }
 
     /// Sends the differences in tags and limits.
@@ -211,7 +221,7 @@ impl Pass<'_> {
         }
         let limits = |of: &Option<SchedulerConfiguration>| of.clone().unwrap_or_default();
         let wanted = limits(&self.cluster.spec.scheduler_configuration);
-        if wanted != limits(&described.scheduler_configuration) {
+        if plan::limits_differ(&wanted, &limits(&described.scheduler_configuration), self.is_edited()) {
             // The service ignores a repeated token; each change is one of its own.
             let token = format!("{}-{:x}", self.uid, rand::random::<u64>());
             client.update_virtual_cluster(&described.id, &token, &wanted).await?;
@@ -223,6 +233,11 @@ impl Pass<'_> {
             self.event(EventType::Normal, reason::UPDATED, &note);
         }
         Ok(())
+    }
+
+    fn is_edited(&self) -> bool {
+        let seen = self.cluster.status.as_ref().and_then(|status| status.observed_generation);
+        seen.is_some() && seen != self.cluster.metadata.generation
     }
 
     /// Says which runs hold the deletion up; they wake the cluster when they end.
@@ -245,7 +260,7 @@ impl Pass<'_> {
             Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
                 self.release().await
             }
-            Err(error) => self.trouble(&error).await,
+            Err(error) => self.failed(&error).await,
         }
     }
 
@@ -265,7 +280,7 @@ impl Pass<'_> {
             Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
                 self.release().await
             }
-            Err(error) => self.trouble(&error).await,
+            Err(error) => self.failed(&error).await,
         }
     }
 
@@ -276,7 +291,7 @@ impl Pass<'_> {
             Err(error) if matches!(error.class, Class::Refused | Class::NamespaceTaken | Class::NotFound) => {
                 self.release().await
             }
-            Err(error) => self.trouble(&error).await,
+            Err(error) => self.failed(&error).await,
         }
     }
 
@@ -300,11 +315,17 @@ impl Pass<'_> {
         }
     }
 
-    async fn trouble(&self, error: &EmrError) -> Result {
-        if error.class == Class::Throttled {
-            return Ok(Progress::End(Next::After(timing::AFTER_THROTTLE)));
+    /// Tells of an error and tries again later; a throttle is only waited for.
+    async fn failed(&self, error: &EmrError) -> Result {
+        match error.class {
+            Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
+            _ => self.trouble(&error.to_string()).await,
         }
-        self.report_then(&Situation::Trouble(&error.to_string()), Next::Backoff).await
+    }
+
+    /// Says what is wrong, and tries again later each time.
+    pub async fn trouble(&self, message: &str) -> Result {
+        self.report_then(&Situation::Trouble(message), Next::Backoff).await
     }
 
     async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
@@ -341,10 +362,14 @@ impl Pass<'_> {
         let before = self.cluster.status.as_ref();
         let state = |status: Option<&VirtualClusterStatus>| status.and_then(|status| status.state.clone());
         match situation {
-            Situation::Trouble(message) if message.starts_with("AccessDenied") => {
+            Situation::Trouble(message) | Situation::Unequal(_, message)
+                if message.starts_with("AccessDenied") =>
+            {
                 self.event(EventType::Warning, reason::ACCESS_DENIED, message);
             }
-            Situation::Trouble(message) => self.event(EventType::Warning, reason::RETRYING, message),
+            Situation::Trouble(message) | Situation::Unequal(_, message) => {
+                self.event(EventType::Warning, reason::RETRYING, message);
+            }
             Situation::Refused(why) => self.event(EventType::Warning, reason::REFUSED, why),
             Situation::Gone(why) => self.event(EventType::Warning, reason::NOT_FOUND, why),
             Situation::InUse(users) => {

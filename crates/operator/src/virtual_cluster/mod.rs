@@ -76,16 +76,19 @@ impl Reconciled for VirtualCluster {
 async fn step(cluster: &Arc<VirtualCluster>, context: &Context) -> Result<Progress, PassError> {
     let uid = cluster.uid().unwrap_or_default();
     if cluster.metadata.deletion_timestamp.is_some() {
-        // Before the runs are listed a cluster that they use would seem free.
-        context.job_run_scopes.known().await;
+        // A cluster must not be deleted because its runs aren't known yet.
+        context.job_run_scopes.listed().await;
     }
     let memory = context.clusters.get(&uid);
     let users = users(cluster, context);
     let view = View { cluster, memory: &memory, users: &users, retain: context.retain(&**cluster) };
     let pass = act::Pass { cluster, uid: &uid, context };
+    let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+    if let Some(why) = context.foreign(place).filter(|_| !view.retain) {
+        return pass.trouble(&why).await;
+    }
     match plan::plan(&view) {
-        Step::Rest => Ok(Progress::End(Next::Await)),
-        Step::Settled => Ok(Progress::End(Next::Await)),
+        Step::Rest | Step::Settled => Ok(Progress::End(Next::Await)),
         Step::LookAgain { token } => pass.look_again(token).await,
         Step::Refuse(why) => pass.refuse(&why).await,
         Step::Reopen => pass.reopen().await,
@@ -105,10 +108,14 @@ fn users(cluster: &VirtualCluster, context: &Context) -> Vec<String> {
     if cluster.metadata.deletion_timestamp.is_none() {
         return Vec::new();
     }
-    let runs = context.job_run_scopes.filter(|run| may_be_live(run) && uses(run, cluster));
     let home = cluster.namespace();
-    let mut names: Vec<_> = runs
-        .iter()
+    let mut names: Vec<_> = context
+        .job_run_scopes
+        .filter(|run| uses(run, cluster))
+        .into_iter()
+        .map(|run| context.job_runs.freshest(run))
+        // A run that waits for its start would wait for this cluster, and this cluster for the run.
+        .filter(|run| may_be_live(run) && !context.job_runs.get(&run.uid().unwrap_or_default()).never_started)
         .map(|run| match run.namespace() {
             namespace if namespace == home => run.name_any(),
             namespace => format!("{}/{}", namespace.unwrap_or_default(), run.name_any()),

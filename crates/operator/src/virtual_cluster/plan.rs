@@ -3,10 +3,11 @@
 //! Invariants: the state TERMINATED means that nothing is being created; a cluster that may have been created is never created with another token; it is not deleted while a
 //! live run refers to it; the finalizer comes off only when no live cluster can belong to the object.
 
-use emrcontainers_api::virtual_cluster::{TERMINATED, TERMINATING, VirtualCluster};
+use emrcontainers_api::virtual_cluster::{SchedulerConfiguration, TERMINATED, TERMINATING, VirtualCluster};
 use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations, condition};
 use kube::ResourceExt;
 
+use crate::job_run::plan::asks_again;
 use crate::memory::Memory;
 
 /// Everything that the decision depends on.
@@ -113,13 +114,28 @@ fn plan_deletion(view: &View<'_>) -> Step {
     }
 }
 
+/// Whether the limits have to be sent. A limit that the spec leaves out is the service's: it shows a default of its own.
+/// It is taken back only when the spec has just been edited, which is when it may have been removed.
+pub fn limits_differ(
+    wanted: &SchedulerConfiguration,
+    observed: &SchedulerConfiguration,
+    edited: bool,
+) -> bool {
+    let differs = |wanted: Option<i32>, observed: Option<i32>| match wanted {
+        Some(_) => wanted != observed,
+        None => edited && observed.is_some(),
+    };
+    differs(wanted.max_concurrent_job_runs, observed.max_concurrent_job_runs)
+        || differs(wanted.max_in_queue_job_runs, observed.max_in_queue_job_runs)
+}
+
 /// Whether the cluster was refused, or is gone, and neither the spec nor the retry annotation says to try again.
 pub fn settled(cluster: &VirtualCluster) -> bool {
     let Some(status) = &cluster.status else { return false };
     cluster.metadata.deletion_timestamp.is_none()
         && is_terminal(cluster)
         && status.observed_generation == cluster.metadata.generation
-        && status.last_handled_retry.as_deref() == retry(cluster)
+        && !asks_again(retry(cluster), status.last_handled_retry.as_deref())
 }
 
 /// The value of the retry annotation.

@@ -24,6 +24,8 @@ pub enum Situation<'a> {
     Refused(&'a str),
     /// The service said something of the cluster.
     Seen(&'a SeenCluster),
+    /// The same, and a difference from the spec couldn't be sent.
+    Unequal(&'a SeenCluster, &'a str),
     /// The service no longer knows the cluster, or it was terminated by somebody else.
     Gone(&'a str),
     /// A cluster that is gone is created anew.
@@ -87,13 +89,18 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
             not_ready(wanted, "Retrying", "the virtual cluster is gone and is created anew")
         }
         Situation::Seen(seen) => {
-            status.id = Some(seen.id.clone());
-            status.ack_resource_metadata = Some(seen.place.clone());
-            status.state = Some(seen.state.clone());
-            status.created_at = seen.created_at.or(status.created_at);
-            status.scheduler_status.clone_from(&seen.scheduler);
-            status.last_handled_retry = plan::retry(cluster).map(str::to_owned);
+            see(cluster, &mut status, seen);
             seen_conditions(wanted, &seen.state)
+        }
+        Situation::Unequal(seen, message) => {
+            see(cluster, &mut status, seen);
+            // The generation isn't answered yet: what was edited is still to be sent.
+            status.observed_generation = before.observed_generation;
+            not_ready(wanted, RECOVERABLE, message).yes(RECOVERABLE, "", message).no(
+                RESOURCE_SYNCED,
+                message,
+                condition::NOT_SYNCED_MESSAGE,
+            )
         }
         Situation::InUse(users) => {
             not_ready(wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE), "InUse", &in_use(users))
@@ -105,6 +112,15 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
     };
     status.conditions = wanted.apply(&before.conditions, now);
     status
+}
+
+fn see(cluster: &VirtualCluster, status: &mut VirtualClusterStatus, seen: &SeenCluster) {
+    status.id = Some(seen.id.clone());
+    status.ack_resource_metadata = Some(seen.place.clone());
+    status.state = Some(seen.state.clone());
+    status.created_at = seen.created_at.or(status.created_at);
+    status.scheduler_status.clone_from(&seen.scheduler);
+    status.last_handled_retry = plan::retry(cluster).map(str::to_owned);
 }
 
 fn give_up(cluster: &VirtualCluster, status: &mut VirtualClusterStatus) {

@@ -1,7 +1,7 @@
 //! `up` and `down`: the same stack, running in the background until it is told to end.
 //!
 //! Must not: signal a process that it did not start; the pid file is believed only when that pid runs this program.
-//! Invariant: `.run` exists while something runs, and holds its pid, its log and a kubeconfig.
+//! Invariant: the folder exists while something runs, and holds its pid, its log and a kubeconfig.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ use crate::stack::Stack;
 const UP_WITHIN: Duration = Duration::from_mins(3);
 const DOWN_WITHIN: Duration = Duration::from_mins(1);
 
-/// The files in `.run`.
+/// The files in the folder.
 struct Files {
     folder: PathBuf,
     pid: PathBuf,
@@ -30,8 +30,7 @@ struct Files {
 }
 
 impl Files {
-    fn new() -> Self {
-        let folder = repository().join(".run");
+    fn new(folder: PathBuf) -> Self {
         let [pid, log, kubeconfig] = ["pid", "log", "kubeconfig"].map(|name| folder.join(name));
         Self { folder, pid, log, kubeconfig }
     }
@@ -40,15 +39,17 @@ impl Files {
     fn running(&self) -> Option<Pid> {
         let pid: i32 = std::fs::read_to_string(&self.pid).ok()?.trim().parse().ok()?;
         // The number may belong to another program by now.
-        let command = Command::new("ps").args(["-o", "args=", "-p", &pid.to_string()]).output().ok()?;
-        let serves = String::from_utf8_lossy(&command.stdout).trim().ends_with("demo serve");
+        let command =
+            Command::new("ps").args(["-ww", "-o", "args=", "-p", &pid.to_string()]).output().ok()?;
+        let ours = format!("demo serve --folder {}", self.folder.display());
+        let serves = String::from_utf8_lossy(&command.stdout).trim().ends_with(&ours);
         Pid::from_raw(pid).filter(|_| serves)
     }
 }
 
 /// Starts `serve` in the background, shows its progress and says how to use it.
-pub(crate) async fn up() -> Result<()> {
-    let files = Files::new();
+pub(crate) async fn up(folder: PathBuf) -> Result<()> {
+    let files = Files::new(folder);
     if files.running().is_some() {
         say("it is running already");
         say(&usage(&files)?);
@@ -59,7 +60,8 @@ pub(crate) async fn up() -> Result<()> {
         .with_context(|| format!("can't make {}", files.folder.display()))?;
     let log = std::fs::File::create(&files.log)?;
     let mut server = Command::new(std::env::current_exe()?)
-        .arg("serve")
+        .args(["serve", "--folder"])
+        .arg(&files.folder)
         .stdin(Stdio::null())
         .stderr(log.try_clone()?)
         .stdout(log)
@@ -89,10 +91,10 @@ pub(crate) async fn up() -> Result<()> {
 }
 
 /// What runs in the background.
-pub(crate) async fn serve() -> Result<()> {
+pub(crate) async fn serve(folder: PathBuf) -> Result<()> {
     // A session of its own: neither Ctrl-C nor the end of the terminal reaches it. It fails for a leader, which has one.
     rustix::process::setsid().ok();
-    let files = Files::new();
+    let files = Files::new(folder);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stack = Stack::start().await?;
@@ -117,8 +119,8 @@ pub(crate) async fn serve() -> Result<()> {
 }
 
 /// Ends what `up` started.
-pub(crate) async fn down() -> Result<()> {
-    let files = Files::new();
+pub(crate) async fn down(folder: PathBuf) -> Result<()> {
+    let files = Files::new(folder);
     let Some(pid) = files.running() else {
         std::fs::remove_dir_all(&files.folder).ok();
         say("nothing is running");

@@ -35,12 +35,19 @@ enum Command {
         deadline_seconds: u64,
     },
     /// Start everything and leave it running
-    Up,
+    Up(Place),
     /// Stop what `up` started
-    Down,
+    Down(Place),
     /// What `up` starts in the background
     #[command(hide = true)]
-    Serve,
+    Serve(Place),
+}
+
+#[derive(clap::Args)]
+struct Place {
+    /// Folder of the pid, the log and the kubeconfig of what runs
+    #[arg(long, default_value_os_t = repository().join(".run"))]
+    folder: PathBuf,
 }
 
 #[tokio::main]
@@ -49,9 +56,9 @@ async fn main() -> ExitCode {
         Command::Run { samples, deadline_seconds } => {
             samples::run(&samples, Duration::from_secs(deadline_seconds)).await
         }
-        Command::Up => background::up().await,
-        Command::Down => background::down().await,
-        Command::Serve => background::serve().await,
+        Command::Up(place) => background::up(place.folder).await,
+        Command::Down(place) => background::down(place.folder).await,
+        Command::Serve(place) => background::serve(place.folder).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
