@@ -11,7 +11,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::control_plane::{ControlPlane, shared};
 use crate::namespace::Namespace;
@@ -187,6 +187,32 @@ impl TestEnv {
         self.apply(&manifest::virtual_cluster(name, self.namespace())).await?;
         let cluster = self.condition(self.virtual_clusters(), name, "Ready", "True").await?;
         objects::status(&cluster, "id").map(str::to_owned).context("a ready cluster has an id")
+    }
+
+    /// Changes fields of an object, as `kubectl patch --type=merge` does.
+    pub async fn patch(&self, api: Api<DynamicObject>, name: &str, patch: Value) -> Result<DynamicObject> {
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.with_context(|| format!("can't patch {name}"))
+    }
+
+    /// Waits until a condition has these words in its message.
+    pub async fn message(
+        &self,
+        api: Api<DynamicObject>,
+        name: &str,
+        kind: &str,
+        words: &str,
+    ) -> Result<DynamicObject> {
+        let says = |object: &DynamicObject| {
+            objects::condition(object, kind).is_some_and(|found| found.message.contains(words))
+        };
+        self.until(api, name, &format!("{kind} should say {words:?}"), says).await
+    }
+
+    /// Waits until the simulator is as it should be.
+    pub async fn in_aws<T>(&self, what: &str, look: impl Fn(&Handle) -> Option<T>) -> Result<T> {
+        let found = wait::eventually(PATIENCE, what, async || Ok(look(&self.simulator))).await;
+        found.with_context(|| self.operators_words())
     }
 
     /// Sets an annotation on an object.

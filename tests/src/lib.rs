@@ -9,6 +9,7 @@
 //! | [`control_plane`] | etcd, kube-apiserver and, on request, kube-controller-manager |
 //! | [`namespace`], [`objects`] | a namespace for each test; objects applied from YAML as kubectl applies them |
 //! | [`simulator`] | AWS with quick life cycles |
+//! | [`tls_front`] | the same behind HTTPS with a certificate authority that nobody knows |
 //! | [`operator`] | the operator under test |
 //! | [`chart`] | helm, and the operator as the chart deploys it |
 //! | [`cluster`] | all of it together, what most suites start from |
@@ -29,5 +30,6 @@ pub mod port;
 pub mod process;
 mod servers;
 pub mod simulator;
+pub mod tls_front;
 pub mod verdict;
 pub mod wait;

@@ -36,6 +36,7 @@ pub struct Builder {
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     wait_ready: bool,
+    bare: bool,
 }
 
 impl Builder {
@@ -96,6 +97,20 @@ impl Builder {
         self
     }
 
+    /// Another address of AWS, such as that of a front.
+    #[must_use]
+    pub fn aws_url(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.aws_url);
+        self
+    }
+
+    /// Without any of the harness's own flags but those for the ports: for what flags and variables mean.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
     /// Don't wait for `/readyz`: for one that is expected to end, or to wait for a lease.
     #[must_use]
     pub fn without_waiting(mut self) -> Self {
@@ -135,18 +150,16 @@ impl Builder {
         let metrics = format!("127.0.0.1:{}", port::free()?);
         let healthz = format!("127.0.0.1:{}", port::free()?);
         let mut command = Command::new(binary);
-        // Before what is overridden: the last one counts.
-        command
-            .args(self.deployed.clone().unwrap_or_else(|| self.own_arguments()))
-            .args(["--aws-endpoint-url", &self.aws_url, "--aws-identity-endpoint-url", &self.aws_url])
-            .args([
-                "--allow-unsafe-aws-endpoint-urls",
-                "--metrics-addr",
-                &metrics,
-                "--healthz-addr",
-                &healthz,
-            ])
-            .args(&self.arguments);
+        command.args(["--metrics-addr", &metrics, "--healthz-addr", &healthz]);
+        if !self.bare {
+            // Before what is overridden: the last one counts.
+            command
+                .args(self.deployed.clone().unwrap_or_else(|| self.own_arguments()))
+                .args(["--aws-endpoint-url", &self.aws_url, "--aws-identity-endpoint-url", &self.aws_url])
+                .args(["--allow-unsafe-aws-endpoint-urls", "--metrics-addr", &metrics])
+                .args(["--healthz-addr", &healthz]);
+        }
+        command.args(&self.arguments);
         set_environment(&mut command, &self.kubeconfig);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         let log = tempfile::Builder::new().prefix("operator-").suffix(".log").tempfile_in(directory)?;
@@ -181,6 +194,7 @@ impl Operator {
             arguments: Vec::new(),
             environment: Vec::new(),
             wait_ready: true,
+            bare: false,
         }
     }
 
@@ -231,6 +245,24 @@ impl Operator {
     /// The address of `/metrics`.
     pub fn metrics_url(&self) -> &str {
         &self.metrics_url
+    }
+
+    /// The page of `/healthz` or `/readyz`: its code and text.
+    pub async fn health(&self, path: &str) -> Result<(u16, String)> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let response = client.get(format!("{}{path}", self.healthz_url)).send().await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    }
+
+    /// Waits until `/readyz` is closed and says these words.
+    pub async fn wait_unready(&self, words: &str) -> Result<()> {
+        let what = format!("/readyz should say {words:?}");
+        let said = wait::eventually(READY_WITHIN, &what, async || {
+            let (code, text) = self.health("/readyz").await?;
+            ensure!(code == 503 && text.contains(words), "{code}: {text}");
+            Ok(Some(()))
+        });
+        said.await.with_context(|| format!("the operator's log ends with\n{}", self.process.log_tail(30)))
     }
 
     /// All metrics now.

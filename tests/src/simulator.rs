@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use emr_simulator::{Fault, FaultKind, Handle, Options, Rule};
+use emr_simulator::{Fault, FaultKind, Handle, LoggedRequest, Options, Rule};
 
 use crate::{cluster::PATIENCE, wait};
 
@@ -42,9 +42,14 @@ pub fn all_calls(simulator: &Handle) -> u64 {
     simulator.counters().values().map(|counter| counter.calls).sum()
 }
 
+/// Every request of an operation, in order.
+pub fn requests(simulator: &Handle, operation: &str) -> Vec<LoggedRequest> {
+    simulator.requests_since(0).into_iter().filter(|request| request.operation == operation).collect()
+}
+
 /// The next `count` calls of an operation go wrong.
 pub fn fail(simulator: &Handle, operation: &str, kind: FaultKind, count: u64) -> Result<u64> {
-    simulator.add_fault(Fault { count: Some(count), ..Fault::new(operation, kind) })
+    simulator.add_fault(fault(operation, kind, count))
 }
 
 /// Runs of that name stay RUNNING for as long as a test lasts.
@@ -61,4 +66,9 @@ pub fn endless(name: &str) -> Rule {
 /// Waits until the simulator is as it should be.
 pub async fn until(simulator: &Handle, what: &str, is: impl Fn(&Handle) -> bool) -> Result<()> {
     wait::eventually(PATIENCE, what, async || Ok(is(simulator).then_some(()))).await
+}
+
+/// A fault that strikes so often and then no more.
+pub fn fault(operation: &str, kind: FaultKind, count: u64) -> Fault {
+    Fault { count: Some(count), ..Fault::new(operation, kind) }
 }

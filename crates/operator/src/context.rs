@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use kube::{Client, Resource, ResourceExt};
 use kube_runtime::reflector::{Lookup, ObjectRef, Store};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, Scope};
@@ -115,6 +116,9 @@ pub struct WatchedScope<K: Lookup<DynamicType = ()> + 'static> {
     pub store: Store<K>,
     /// Wakes an object in it.
     pub wake: UnboundedSender<ObjectRef<K>>,
+    /// Cancelled once the store holds what there was at the start. The store's own signal wakes only the last of those
+    /// who wait for it, so it can't be shared.
+    pub listed: CancellationToken,
 }
 
 /// The watched namespaces of a kind.
@@ -144,8 +148,7 @@ impl<K: Lookup<DynamicType = ()> + Resource + Clone + 'static> Scopes<K> {
     /// Waits until every namespace has been listed.
     pub async fn listed(&self) {
         for scope in &self.0 {
-            // The writer goes only when the controllers end.
-            let _ = scope.store.wait_until_ready().await;
+            scope.listed.cancelled().await;
         }
     }
 

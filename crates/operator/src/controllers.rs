@@ -41,6 +41,8 @@ use crate::watch::{Hooks, Watched, watch};
 pub struct Process {
     /// What the user asked for.
     pub settings: Settings,
+    /// A file of PEM certificates to trust besides the system's.
+    pub ca_bundle: Option<std::path::PathBuf>,
     /// The API server.
     pub client: Client,
     /// Where to count.
@@ -60,13 +62,21 @@ struct Half<K: Watched> {
     writer: Writer<K>,
     woken: UnboundedReceiver<ObjectRef<K>>,
     wake: UnboundedSender<ObjectRef<K>>,
+    listed: CancellationToken,
 }
 
 impl<K: Watched> Half<K> {
     fn new(namespace: Option<&str>) -> Self {
         let (reader, writer) = kube_runtime::reflector::store();
         let (wake, woken) = mpsc::unbounded_channel();
-        Self { namespace: namespace.map(str::to_owned), reader, writer, woken, wake }
+        Self {
+            namespace: namespace.map(str::to_owned),
+            reader,
+            writer,
+            woken,
+            wake,
+            listed: CancellationToken::new(),
+        }
     }
 
     fn scope(&self) -> WatchedScope<K> {
@@ -74,6 +84,7 @@ impl<K: Watched> Half<K> {
             namespace: self.namespace.clone(),
             store: self.reader.clone(),
             wake: self.wake.clone(),
+            listed: self.listed.clone(),
         }
     }
 }
@@ -88,7 +99,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         region: process.settings.aws_region.clone(),
         endpoint_url: process.settings.aws_endpoint_url.clone(),
         identity_endpoint_url: process.settings.aws_identity_endpoint_url.clone(),
-        ca_bundle: std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(Into::into),
+        ca_bundle: process.ca_bundle.clone(),
         quotas: process.settings.aws_quotas.clone(),
         credentials: None,
         wake: awaken,
@@ -133,17 +144,17 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         settings: process.settings.clone(),
     });
     count_runs_on_scrape(&context);
-    let readers: (Vec<_>, Vec<_>) = (
-        runs.iter().map(|h| h.reader.clone()).collect(),
-        clusters.iter().map(|h| h.reader.clone()).collect(),
-    );
     let controllers: Vec<BoxFuture<'_, ()>> = clusters
         .into_iter()
-        .map(|half| controller(half, &context, Arc::new(ClusterHooks(Arc::clone(&context))), &stop))
+        .map(|half| {
+            let hooks = ClusterHooks { context: Arc::clone(&context), listed: half.listed.clone() };
+            controller(half, &context, Arc::new(hooks), &stop)
+        })
         .chain(runs.into_iter().map(|half| {
-            let controller = controller(half, &context, Arc::new(RunHooks(Arc::clone(&context))), &stop);
+            let hooks = RunHooks { context: Arc::clone(&context), listed: half.listed.clone() };
+            let controller = controller(half, &context, Arc::new(hooks), &stop);
             // A run must not be judged before the clusters that it may refer to are known.
-            let known = known(&readers.1);
+            let known = context.cluster_scopes.listed();
             let stop = &stop;
             async move {
                 if until(stop, known).await.is_some() {
@@ -153,7 +164,8 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
             .boxed()
         }))
         .collect();
-    let listed = future::join(known(&readers.0), known(&readers.1)).map(|_| stores.open());
+    let listed = future::join(context.job_run_scopes.listed(), context.cluster_scopes.listed());
+    let listed = listed.map(|_| stores.open());
     let woken = wake_runs(awakened, Arc::clone(&context));
     let beat = beat_while_idle(&context);
     tokio::select! {
@@ -165,14 +177,6 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     }
 }
 
-/// Waits until every store has been filled once.
-async fn known<K: Watched>(stores: &[Store<K>]) {
-    for store in stores {
-        // The writer goes only when the controllers end.
-        let _ = store.wait_until_ready().await;
-    }
-}
-
 /// Runs one kind's controller in one namespace until `stop`.
 fn controller<K: Reconciled + kube_runtime::reflector::Lookup<DynamicType = ()>>(
     half: Half<K>,
@@ -180,7 +184,7 @@ fn controller<K: Reconciled + kube_runtime::reflector::Lookup<DynamicType = ()>>
     hooks: Arc<dyn Hooks<K>>,
     stop: &CancellationToken,
 ) -> BoxFuture<'static, ()> {
-    let Half { namespace, reader, writer, woken, wake: _ } = half;
+    let Half { namespace, reader, writer, woken, wake: _, listed: _ } = half;
     let stream = watch(&context.client, namespace.as_deref(), writer, hooks, &context.metrics);
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
     let config = Config::default().concurrency(context.settings.max_concurrent_syncs);
@@ -216,11 +220,15 @@ async fn beat_while_idle(context: &Context) {
     }
 }
 
-struct RunHooks(Arc<Context>);
+struct RunHooks {
+    context: Arc<Context>,
+    /// Cancelled once the store is filled.
+    listed: CancellationToken,
+}
 
 impl Hooks<JobRun> for RunHooks {
     fn applied(&self, run: &JobRun) {
-        self.0.job_runs.caught_up(run);
+        self.context.job_runs.caught_up(run);
         let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
         if ended || run.metadata.deletion_timestamp.is_some() {
             self.wake_deleting_cluster(run);
@@ -229,15 +237,16 @@ impl Hooks<JobRun> for RunHooks {
 
     fn deleted(&self, run: &JobRun) {
         if let Some(uid) = &run.metadata.uid {
-            self.0.job_runs.forget(uid);
-            self.0.poller.untrack(uid);
-            self.0.pool.client(&self.0.scope_of_run(run)).limiter().forget(uid);
+            self.context.job_runs.forget(uid);
+            self.context.poller.untrack(uid);
+            self.context.pool.client(&self.context.scope_of_run(run)).limiter().forget(uid);
         }
         self.wake_deleting_cluster(run);
     }
 
     fn listed(&self) {
-        self.0.job_runs.keep(&self.0.job_run_scopes.uids());
+        self.context.job_runs.keep(&self.context.job_run_scopes.uids());
+        self.listed.cancel();
     }
 }
 
@@ -250,40 +259,45 @@ impl RunHooks {
         let deleting = |cluster: &VirtualCluster| {
             cluster.metadata.deletion_timestamp.is_some() && virtual_cluster::uses(run, cluster)
         };
-        for cluster in self.0.cluster_scopes.filter(deleting) {
-            self.0.cluster_scopes.wake(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
+        for cluster in self.context.cluster_scopes.filter(deleting) {
+            self.context.cluster_scopes.wake(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
         }
     }
 }
 
-struct ClusterHooks(Arc<Context>);
+struct ClusterHooks {
+    context: Arc<Context>,
+    /// Cancelled once the store is filled.
+    listed: CancellationToken,
+}
 
 impl ClusterHooks {
     /// Runs that wait for the cluster look at it again.
     fn wake_waiters(&self, cluster: &VirtualCluster) {
         for (namespace, name) in
-            self.0.waiters.take(&cluster.namespace().unwrap_or_default(), &cluster.name_any())
+            self.context.waiters.take(&cluster.namespace().unwrap_or_default(), &cluster.name_any())
         {
-            self.0.job_run_scopes.wake(&namespace, &name);
+            self.context.job_run_scopes.wake(&namespace, &name);
         }
     }
 }
 
 impl Hooks<VirtualCluster> for ClusterHooks {
     fn applied(&self, cluster: &VirtualCluster) {
-        self.0.clusters.caught_up(cluster);
+        self.context.clusters.caught_up(cluster);
         self.wake_waiters(cluster);
     }
 
     fn deleted(&self, cluster: &VirtualCluster) {
         if let Some(uid) = &cluster.metadata.uid {
-            self.0.clusters.forget(uid);
+            self.context.clusters.forget(uid);
         }
         self.wake_waiters(cluster);
     }
 
     fn listed(&self) {
-        self.0.clusters.keep(&self.0.cluster_scopes.uids());
+        self.context.clusters.keep(&self.context.cluster_scopes.uids());
+        self.listed.cancel();
     }
 }
 

@@ -42,12 +42,14 @@ use crate::settings::Settings;
 /// Runs the operator until `stop`, and then until the passes that run have ended and the lease is given back.
 ///
 /// # Errors
-/// When a port can't be bound, a controller fails, the lease is lost, or the passes don't end in time after `stop`. The
-/// process must exit then: tasks may be left.
+/// When `AWS_CA_BUNDLE` is bad, a port can't be bound, a controller fails or the lease is lost. The process must exit then, and also after an end
+/// without an error: tasks may be left.
 pub async fn run(settings: Settings, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
+    // Not only once the lease is held: a replica that could never work must not seem to be fit to take over.
+    let ca_bundle = emr::tls::bundle_of_environment()?;
     let (metrics, readiness, liveness) = (Metrics::new(), Readiness::default(), Liveness::default());
     let server = Server::bind(&settings, &metrics, &readiness, &liveness).await?;
     // Metrics, health and events outlive the controllers, so that the end can be watched.
@@ -59,8 +61,15 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
     let publisher = tokio::spawn(publisher.run(ended.clone()));
 
     let draining = tokio::spawn(close_on_stop(readiness.clone(), stop.clone()));
-    let process =
-        Process { settings: settings.clone(), client: client.clone(), metrics, readiness, liveness, events };
+    let process = Process {
+        settings: settings.clone(),
+        ca_bundle,
+        client: client.clone(),
+        metrics,
+        readiness,
+        liveness,
+        events,
+    };
     let metrics = process.metrics.clone();
     let work = drained(controllers::run(process, stop.clone()), &stop);
     // On the heap, so that callers don't carry the state of the election and of all controllers.
@@ -116,7 +125,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_does_not_end_after_the_stop_is_an_error() {
+    async fn work_that_does_not_end_after_the_stop_is_dropped() {
         let stop = CancellationToken::new();
         assert!(drained(async { Ok(()) }, &stop).await.is_ok());
         stop.cancel();

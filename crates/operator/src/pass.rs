@@ -24,6 +24,8 @@ pub enum Next {
     Await,
     /// Then, at the latest.
     After(Duration),
+    /// Then, to see what came of it: until that is known the failures before it count on.
+    Check(Duration),
     /// The pass came to nothing for a cause that it has told the user: later each time.
     Backoff,
 }
@@ -73,7 +75,8 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Resul
         "pass",
         kind = K::KIND.as_str(),
         namespace = object.meta().namespace.as_deref().unwrap_or_default(),
-        name = object.meta().name.as_deref().unwrap_or_default(),
+        // Not `name`: the JSON log gives that key to the span itself.
+        object = object.meta().name.as_deref().unwrap_or_default(),
     );
     async {
         let started = Instant::now();
@@ -130,6 +133,7 @@ fn conclude<K: Reconciled>(
             memories.succeeded(uid);
             (Action::requeue(delay), Outcome::Ok)
         }
+        Ok(Next::Check(delay)) => (Action::requeue(delay), Outcome::Ok),
         Ok(Next::Backoff) => {
             let delay = backoff(memories.failed(uid));
             info!(retry_in_seconds = delay.as_secs_f32(), "tried again later");

@@ -74,8 +74,5 @@ pub const LISTS_LAG: Duration = Duration::from_secs(15);
 /// When a list that may lack something is read again.
 pub const LISTS_LAG_CHECK: Duration = Duration::from_secs(3);
 
-/// How often the deletion of a virtual cluster that lost its access is asked for: a human has to give it back.
-pub const ARRESTED_RETRY: Duration = Duration::from_mins(1);
-
 /// How long after its creation a virtual cluster that can't be read is believed to be there.
 pub const CREATION_LAG: Duration = Duration::from_mins(1);

@@ -2,7 +2,7 @@
 //!
 //! An object that doesn't decode is skipped, counted and logged, and stops nothing. What no pass reads is dropped
 //! before it is stored. Each stream backs off by itself, so that one forbidden kind doesn't slow the other. Invariant:
-//! an object is passed on only when its generation, finalizers, deletion or one of our annotations has moved.
+//! an object is passed on only when its generation, the finalizers of others, its deletion or one of our annotations has moved.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use emrcontainers_api::{GROUP, annotations};
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use kube::api::{Api, ObjectMeta};
 use kube::core::DeserializeGuard;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use kube_runtime::reflector::{Lookup, Store, store::Writer};
 use kube_runtime::utils::WatchStreamExt;
 use kube_runtime::watcher::{self, Event, watcher};
@@ -128,11 +128,14 @@ fn take_in<K: Watched>(event: Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) 
 
 /// Changes when a pass is due.
 #[allow(clippy::unnecessary_wraps, reason = "the signature that predicate_filter takes")]
-fn due<K: Resource>(object: &K) -> Option<u64> {
+fn due<K: Watched>(object: &K) -> Option<u64> {
     let meta = object.meta();
     let mut hasher = DefaultHasher::new();
     meta.generation.hash(&mut hasher);
-    meta.finalizers.hash(&mut hasher);
+    // Not ours: the pass that puts it on goes on by itself, and its event would repeat a call that has just failed.
+    for finalizer in meta.finalizers.iter().flatten().filter(|finalizer| *finalizer != K::FINALIZER) {
+        finalizer.hash(&mut hasher);
+    }
     meta.deletion_timestamp.is_some().hash(&mut hasher);
     for (key, value) in object.annotations().iter().filter(|(key, _)| is_ours(key)) {
         (key, value).hash(&mut hasher);

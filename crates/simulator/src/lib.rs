@@ -226,6 +226,15 @@ impl Handle {
         self.service.force_virtual_cluster(id, state)
     }
 
+    /// Puts a tag on a virtual cluster as AWS itself does, also one whose key starts with `aws:`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such virtual cluster.
+    pub fn tag_virtual_cluster(&self, id: &str, key: &str, value: &str) -> anyhow::Result<()> {
+        self.service.tag_virtual_cluster(id, key, value)
+    }
+
     /// Puts a run into a state, where it stays until it is cancelled or forced again. A state that
     /// the API doesn't have is shown as it is, and the run counts as running.
     ///

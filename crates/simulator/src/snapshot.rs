@@ -155,6 +155,17 @@ impl Service {
         Ok(())
     }
 
+    pub(crate) fn tag_virtual_cluster(&self, id: &str, key: &str, value: &str) -> anyhow::Result<()> {
+        let mut inner = self.lock();
+        let cluster = inner.stores.values_mut().find_map(|store| {
+            let index = store.cluster_index.get(id).copied()?;
+            store.clusters.get_mut(index)
+        });
+        let cluster = cluster.ok_or_else(|| anyhow::anyhow!("there is no virtual cluster {id}"))?;
+        cluster.tags.insert(key.to_owned(), value.to_owned());
+        Ok(())
+    }
+
     pub(crate) fn force_job_run(
         &self,
         id: &str,

@@ -274,8 +274,11 @@ fn no_message(status: Option<u16>) -> String {
     status.map_or_else(|| "no message".to_owned(), |status| format!("HTTP status {status} without a message"))
 }
 
+/// What to do about a certificate that isn't trusted.
+const PRIVATE_AUTHORITY: &str = " (if a proxy or a private authority is to be trusted, let AWS_CA_BUNDLE name the file of its certificate)";
+
 /// The texts of an error and its causes, each once.
-fn causes(error: &dyn StdError) -> String {
+pub(super) fn causes(error: &dyn StdError) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -287,6 +290,9 @@ fn causes(error: &dyn StdError) -> String {
             text.push_str(&part);
         }
         next = error.source();
+    }
+    if text.contains("invalid peer certificate") {
+        text.push_str(PRIVATE_AUTHORITY);
     }
     text
 }

@@ -31,7 +31,7 @@ mod poll_plan;
 mod poll_run;
 pub mod pool;
 mod queue;
-mod tls;
+pub mod tls;
 
 use error::{Class, EmrError, TIMEOUT};
 use limit::{Grant, Limiter};

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_emrcontainers::config::{SharedCredentialsProvider, StalledStreamProtectionConfig};
-use aws_smithy_types::error::display::DisplayErrorContext;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Client;
+use super::error::causes;
 use super::limit::{Limiter, RunKey};
 use super::observe::Observer;
 use super::tls::{self, BundleError};
@@ -143,7 +144,12 @@ impl Pool {
         builder.set_endpoint_url(self.config.identity_endpoint_url.clone().or(of_environment));
         let client = aws_sdk_sts::Client::from_conf(builder.build());
         let reply = Box::pin(client.get_caller_identity().send()).await;
-        let reply = reply.map_err(|error| PoolError::Identity(DisplayErrorContext(error).to_string()))?;
+        let reply = reply.map_err(|error| {
+            PoolError::Identity(match (error.code(), error.message()) {
+                (Some(code), Some(message)) => format!("{code}: {message}"),
+                _ => causes(&error),
+            })
+        })?;
         let partition = reply.arn.as_deref().and_then(|arn| arn.split(':').nth(1));
         match (reply.account, partition) {
             (Some(account), Some(partition)) if !account.is_empty() => {

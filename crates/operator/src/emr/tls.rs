@@ -36,11 +36,25 @@ pub enum BundleError {
     },
 }
 
-/// The client for a bundle.
-pub(super) fn http_client(path: &Path) -> Result<SharedHttpClient, BundleError> {
+/// The bundle that the environment names, read once so that a bad one is known at the start.
+///
+/// # Errors
+/// When the file can't be read, or holds no certificates.
+pub fn bundle_of_environment() -> Result<Option<PathBuf>, BundleError> {
+    let path = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    path.map(|path| read(&path).map(|_| path)).transpose()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
     let pem =
         std::fs::read(path).map_err(|source| BundleError::Unreadable { path: path.to_owned(), source })?;
     check(&pem).map_err(|reason| BundleError::Malformed { path: path.to_owned(), reason })?;
+    Ok(pem)
+}
+
+/// The client for a bundle.
+pub(super) fn http_client(path: &Path) -> Result<SharedHttpClient, BundleError> {
+    let pem = read(path)?;
     let trust = TrustStore::default().with_pem_certificate(pem);
     let context = TlsContext::builder().with_trust_store(trust).build();
     let context = context

@@ -113,13 +113,7 @@ impl Pass<'_> {
         };
         let seen = match self.client().describe_virtual_cluster(&created.id).await {
             Ok(described) => self.seen(described),
-            // Creation is synchronous: what can't be read yet is RUNNING.
-            Err(_) => self.seen(model::VirtualCluster {
-                arn: created.arn,
-                state: RUNNING.to_owned(),
-                id: created.id,
-                ..model::VirtualCluster::default()
-            }),
+            Err(_) => self.seen(just_created(created)),
         };
         self.report_then(&Situation::Seen(&seen), Next::After(timing::CLUSTER_RESYNC)).await
     }
@@ -256,7 +250,12 @@ impl Pass<'_> {
         match self.client().delete_virtual_cluster(id).await {
             Ok(()) => {
                 self.context.clusters.update(self.uid, |memory| memory.cancel_asked = true);
-                self.report_then(&Situation::DeleteAsked, Next::After(timing::TERMINATION_FIRST_CHECK)).await
+                let next = Next::Check(timing::TERMINATION_FIRST_CHECK);
+                if self.cluster.status.as_ref().and_then(|status| status.state.as_deref()) == Some(ARRESTED) {
+                    // The words that say what to do stay until there is better news.
+                    return Ok(Progress::End(next));
+                }
+                self.report_then(&Situation::DeleteAsked, next).await
             }
             Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
                 self.release().await
@@ -272,13 +271,11 @@ impl Pass<'_> {
             Ok(described) => {
                 let seen = self.seen(described);
                 if seen.state != TERMINATING {
-                    // The deletion has failed: it is asked for again.
+                    // The deletion has failed: it is asked for again, later each time.
                     self.context.clusters.update(self.uid, |memory| memory.cancel_asked = false);
-                    return self
-                        .report_then(&Situation::Seen(&seen), Next::After(timing::ARRESTED_RETRY))
-                        .await;
+                    return self.report_then(&Situation::Seen(&seen), Next::Backoff).await;
                 }
-                self.report_then(&Situation::Seen(&seen), Next::After(timing::TERMINATION_CHECK)).await
+                self.report_then(&Situation::Seen(&seen), Next::Check(timing::TERMINATION_CHECK)).await
             }
             Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
                 self.release().await
@@ -290,22 +287,20 @@ impl Pass<'_> {
     /// Learns the id of a cluster that an earlier process may have created, by its own request.
     pub async fn recover(&self, token: String) -> Result {
         match self.client().create_virtual_cluster(self.request(token)).await {
-            Ok(created) => {
-                let seen = self.seen(model::VirtualCluster {
-                    arn: created.arn,
-                    state: RUNNING.to_owned(),
-                    id: created.id,
-                    ..model::VirtualCluster::default()
-                });
-                match self.report(&Situation::Seen(&seen)).await? {
-                    Some(Written::Done(newer) | Written::Conflict(newer)) => Ok(Progress::Again(newer)),
-                    Some(Written::Gone) | None => Ok(Progress::End(Next::Await)),
-                }
-            }
+            Ok(created) => self.found(created).await,
             Err(error) if matches!(error.class, Class::Refused | Class::NamespaceTaken | Class::NotFound) => {
                 self.release().await
             }
             Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// Saves the id first: the deletion takes its time, and asking for the id again and again would cost calls.
+    async fn found(&self, created: model::Created) -> Result {
+        let seen = self.seen(just_created(created));
+        match self.report(&Situation::Seen(&seen)).await? {
+            Some(Written::Done(newer) | Written::Conflict(newer)) => Ok(Progress::Again(newer)),
+            Some(Written::Gone) | None => Ok(Progress::End(Next::Await)),
         }
     }
 
@@ -452,5 +447,15 @@ impl Pass<'_> {
 
     fn client(&self) -> Client {
         self.context.pool.client(&self.scope())
+    }
+}
+
+/// Creation is synchronous: what can't be read yet is RUNNING.
+fn just_created(created: model::Created) -> model::VirtualCluster {
+    model::VirtualCluster {
+        arn: created.arn,
+        state: RUNNING.to_owned(),
+        id: created.id,
+        ..model::VirtualCluster::default()
     }
 }

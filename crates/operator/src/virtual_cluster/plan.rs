@@ -3,9 +3,7 @@
 //! Invariants: the state TERMINATED means that nothing is being created; a cluster that may have been created is never created with another token; it is not deleted while a
 //! live run refers to it; the finalizer comes off only when no live cluster can belong to the object.
 
-use emrcontainers_api::virtual_cluster::{
-    ARRESTED, SchedulerConfiguration, TERMINATED, TERMINATING, VirtualCluster,
-};
+use emrcontainers_api::virtual_cluster::{SchedulerConfiguration, TERMINATED, TERMINATING, VirtualCluster};
 use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations, condition};
 use kube::ResourceExt;
 
@@ -110,9 +108,8 @@ fn plan_deletion(view: &View<'_>) -> Step {
     }
     match state(cluster) {
         Some(TERMINATING) => Step::AwaitTermination(id),
-        // The deletion has failed; it is asked for again, with backoff, in case access was given back.
-        Some(ARRESTED) => Step::Delete(id),
         _ if view.memory.cancel_asked => Step::AwaitTermination(id),
+        // Also a deletion that has failed is asked for again, with backoff, in case access was given back.
         _ => Step::Delete(id),
     }
 }
