@@ -27,9 +27,12 @@ async fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(i3
     Ok((code, operator.log()))
 }
 
+/// Arguments, variables, and words that the operator must say.
+type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static [&'static str]);
+
 #[tokio::test]
 async fn what_cannot_work_is_said_at_once_and_all_together() -> Result<()> {
-    let cases: [(&[&str], &[(&str, &str)], &[&str]); 6] = [
+    let cases: [Case; 6] = [
         (&[], &[], &["--aws-region is empty: give the region"]),
         (
             &["--aws-region=us-west-2", "--aws-endpoint-url=http://localhost:1"],

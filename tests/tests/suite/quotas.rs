@@ -1,5 +1,6 @@
 //! The quota is kept on our side, fairly; and what AWS answers when it has too much to do never becomes anyone's error.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -58,11 +59,11 @@ async fn starts_never_exceed_the_quota_and_namespaces_take_turns() -> Result<()>
     for name in &late {
         objects::apply(&client, few.name(), &job_run(name, "vc", "")).await?;
     }
-    let last = names.last().context("a name")?;
+    let hindmost = names.last().context("a name")?;
     let runs = objects::ours(&client, many.name(), "JobRun");
     let told =
         |run: &DynamicObject| condition(run, "Ready").is_some_and(|ready| ready.reason == "WaitingForQuota");
-    let waiting = env.until(runs.clone(), last, "should say that it waits", told).await?;
+    let waiting = env.until(runs.clone(), hindmost, "should say that it waits", told).await?;
     let ready = condition(&waiting, "Ready").context("Ready")?;
     ensure!(ready.message.contains("the AWS quota allows") && ready.status == "False", "{ready:?}");
     ensure!(env.operator().metrics().await?.sum("emrcontainers_quota_waiting", &[]) >= 1.0);
@@ -98,10 +99,10 @@ async fn all_complete_without_an_error(env: &TestEnv, count: usize) -> Result<()
     }
     for name in &names {
         let ended = |run: &DynamicObject| status(run, "state") == Some("COMPLETED");
-        let seen = std::sync::Mutex::new(None);
+        let seen = Mutex::new(None);
         let look = |run: &DynamicObject| {
             if condition(run, "ACK.Recoverable").is_some() || condition(run, "ACK.Terminal").is_some() {
-                seen.lock().ok().map(|mut seen| *seen = Some(run.data.to_string()));
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.data.to_string());
             }
             ended(run)
         };

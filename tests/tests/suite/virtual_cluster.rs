@@ -103,7 +103,7 @@ async fn tags_follow_the_spec_within_five_seconds_and_awss_own_stay() -> Result<
         ensure!(began.elapsed() < Duration::from_secs(5), "the tags took {:?}", began.elapsed());
     }
     let cluster = the_cluster(&env)?;
-    ensure!(cluster.tags.get("services.k8s.aws/namespace").is_some(), "the default tags stay: {cluster:?}");
+    ensure!(cluster.tags.contains_key("services.k8s.aws/namespace"), "the default tags stay: {cluster:?}");
     env.event("vc", "Updated").await?;
     Ok(())
 }
