@@ -33,6 +33,7 @@ use crate::observer::Counting;
 use crate::pass::{self, Reconciled};
 use crate::settings::Settings;
 use crate::timing;
+use crate::turnstile::Turnstile;
 use crate::virtual_cluster;
 use crate::watch::{Hooks, Watched, watch};
 
@@ -137,6 +138,8 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         clusters: Memories::default(),
         job_run_scopes: Scopes(runs.iter().map(Half::scope).collect()),
         cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
+        job_run_turns: Turnstile::new(process.settings.max_concurrent_syncs),
+        cluster_turns: Turnstile::new(process.settings.max_concurrent_syncs),
         waiters: Waiters::default(),
         progress: process.liveness.heartbeat("passes", timing::STUCK),
         started: Instant::now(),
@@ -187,7 +190,8 @@ fn controller<K: Reconciled + kube_runtime::reflector::Lookup<DynamicType = ()>>
     let Half { namespace, reader, writer, woken, wake: _, listed: _ } = half;
     let stream = watch(&context.client, namespace.as_deref(), writer, hooks, &context.metrics);
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
-    let config = Config::default().concurrency(context.settings.max_concurrent_syncs);
+    // Unbounded here, since the turnstile bounds it, and in order.
+    let config = Config::default().concurrency(0);
     let stop = stop.clone();
     Controller::for_stream(stream, reader)
         .with_config(config)

@@ -7,6 +7,9 @@
 //! crate don't fit: the first leaves the note out of the identity, the second goes through all its events at each one.
 //! The ServiceAccount needs `create` and `patch` on `events` of `events.k8s.io`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -19,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event_series::{Sent, SeriesMemory};
 use crate::metrics::{Dropped, Metrics};
-use crate::timing::{EVENT_FAILURE_LOG, EVENT_PUBLISH};
+use crate::timing::{EVENT_FAILURE_LOG, EVENT_HOLD, EVENT_HOLD_CHECK, EVENT_PUBLISH};
 
 /// The reasons of our events: a stable interface, by which tools select.
 pub mod reason {
@@ -90,6 +93,7 @@ const CLUSTER_NAMESPACE: &str = "default";
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: mpsc::Sender<Notice>,
+    holds: Arc<AtomicUsize>,
     metrics: Metrics,
 }
 
@@ -104,6 +108,7 @@ struct Notice {
 /// Sends the events that are handed over.
 pub struct Publisher {
     queue: mpsc::Receiver<Notice>,
+    holds: Arc<AtomicUsize>,
     client: Client,
     instance: String,
     metrics: Metrics,
@@ -114,18 +119,36 @@ pub struct Publisher {
 /// Makes the two ends; `instance` names this replica.
 pub fn channel(client: Client, instance: &str, metrics: Metrics) -> (Events, Publisher) {
     let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+    let holds = Arc::new(AtomicUsize::new(0));
     let publisher = Publisher {
         queue: receiver,
+        holds: Arc::clone(&holds),
         client,
         instance: truncate(instance, 128).to_owned(),
         metrics: metrics.clone(),
         memory: SeriesMemory::default(),
         last_failure_log: None,
     };
-    (Events { queue: sender, metrics }, publisher)
+    (Events { queue: sender, holds, metrics }, publisher)
+}
+
+/// As long as it is there, events wait.
+#[derive(Debug)]
+pub struct Hold(Arc<AtomicUsize>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Events {
+    /// Lets events wait for something more pressing.
+    pub fn hold(&self) -> Hold {
+        self.holds.fetch_add(1, Ordering::Relaxed);
+        Hold(Arc::clone(&self.holds))
+    }
+
     /// Hands over an event about an object, whose reference must contain its uid. Doesn't wait.
     pub fn publish(&self, object: &ObjectReference, type_: EventType, reason: &'static str, note: &str) {
         let note = truncate(note, MAX_NOTE_BYTES).to_owned();
@@ -147,6 +170,7 @@ impl Publisher {
             let Some(notice) = next else {
                 return;
             };
+            self.let_others_go_first(&stop).await;
             let failure = match tokio::time::timeout(EVENT_PUBLISH, self.send(&notice)).await {
                 Ok(Ok(())) => {
                     self.metrics.event_published();
@@ -159,6 +183,14 @@ impl Publisher {
             };
             self.metrics.event_dropped(Dropped::Failed);
             self.log_failure(&notice, &failure);
+        }
+    }
+
+    /// Events are informational: while something more pressing goes on they wait, for a bounded time each.
+    async fn let_others_go_first(&self, stop: &CancellationToken) {
+        let from = Instant::now();
+        while self.holds.load(Ordering::Relaxed) > 0 && from.elapsed() < EVENT_HOLD && !stop.is_cancelled() {
+            tokio::time::sleep(EVENT_HOLD_CHECK).await;
         }
     }
 

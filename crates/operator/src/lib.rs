@@ -9,6 +9,7 @@ pub mod controllers;
 pub mod emr;
 pub mod event;
 mod event_series;
+
 pub mod health;
 pub mod job_run;
 pub mod leader;
@@ -24,6 +25,7 @@ pub mod settings;
 pub mod tags;
 pub mod telemetry;
 pub mod timing;
+pub mod turnstile;
 pub mod virtual_cluster;
 pub mod watch;
 pub mod write;

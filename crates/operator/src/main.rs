@@ -12,8 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 // Static images are built with musl, whose own allocator serves one thread at a time. This one asks for huge
 // pages: 12 MB of heap at idle are 3 MB, as with glibc's, when MIMALLOC_ALLOW_THP=0 is in the environment.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The work is to wait: two threads keep a slow decode from delaying the lease, and more than four gain nothing.
 const WORKER_THREADS: std::ops::RangeInclusive<usize> = 2..=4;

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::memory::{Memories, version};
 use crate::metrics::Outcome;
 use crate::timing;
+use crate::turnstile::Turnstile;
 use crate::watch::Watched;
 
 /// When to look at the object again.
@@ -58,6 +59,9 @@ pub trait Reconciled: Watched {
     /// What this process remembers of the kind's objects.
     fn memories(context: &Context) -> &Memories<Self>;
 
+    /// Bounds the passes of the kind.
+    fn turns(context: &Context) -> &Turnstile;
+
     /// The object as the watch gave it last.
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>>;
 
@@ -79,9 +83,12 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Resul
         object = object.meta().name.as_deref().unwrap_or_default(),
     );
     async {
+        let hold = object.is_start().then(|| context.events.hold());
+        let turn = K::turns(&context).enter(object.is_start()).await;
         let started = Instant::now();
         let object = freshest(object, &context);
         let result = isolated(object, &context).await;
+        drop((turn, hold));
         let (action, outcome) = conclude(result, K::memories(&context), &uid);
         context.metrics.pass(K::KIND, outcome, started.elapsed());
         context.progress.beat();

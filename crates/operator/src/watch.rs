@@ -31,6 +31,9 @@ pub trait Watched: Kind + Lookup<DynamicType = ()> + 'static {
 
     /// Whether nothing will have to be done for the object as it is now.
     fn settled(&self) -> bool;
+
+    /// Whether the object's AWS resource has still to be made.
+    fn is_start(&self) -> bool;
 }
 
 /// What happens beside the stream: called for every event, in order, after the store has it.

@@ -25,6 +25,7 @@ use crate::context::Context;
 use crate::memory::Memories;
 use crate::pass::{Next, PassError, Reconciled};
 use crate::tags;
+use crate::turnstile::Turnstile;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
 use plan::{Step, View};
@@ -68,9 +69,18 @@ impl Watched for JobRun {
     fn settled(&self) -> bool {
         plan::settled(self)
     }
+
+    fn is_start(&self) -> bool {
+        self.metadata.deletion_timestamp.is_none()
+            && self.status.as_ref().is_none_or(|status| status.id.is_none())
+    }
 }
 
 impl Reconciled for JobRun {
+    fn turns(context: &Context) -> &Turnstile {
+        &context.job_run_turns
+    }
+
     fn memories(context: &Context) -> &Memories<Self> {
         &context.job_runs
     }

@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::job_run::plan::{may_be_live, virtual_cluster_of};
 use crate::memory::Memories;
 use crate::pass::{Next, PassError, Reconciled};
+use crate::turnstile::Turnstile;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
 use plan::{Step, View};
@@ -55,9 +56,18 @@ impl Watched for VirtualCluster {
         // Also a refused cluster is looked at now and then: what stood in its way may have gone.
         false
     }
+
+    fn is_start(&self) -> bool {
+        self.metadata.deletion_timestamp.is_none()
+            && self.status.as_ref().is_none_or(|status| status.id.is_none())
+    }
 }
 
 impl Reconciled for VirtualCluster {
+    fn turns(context: &Context) -> &Turnstile {
+        &context.cluster_turns
+    }
+
     fn memories(context: &Context) -> &Memories<Self> {
         &context.clusters
     }
