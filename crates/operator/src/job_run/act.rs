@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use emrcontainers_api::JobRun;
-use emrcontainers_api::job_run::{CANCEL_PENDING, PENDING, is_final};
+use emrcontainers_api::job_run::{PENDING, is_final};
 use emrcontainers_api::status::AckResourceMetadata;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
 use super::Progress;
 use super::plan::{self, Submitted};
@@ -18,16 +18,16 @@ use super::status::{Situation, Submission};
 use super::target::{ClusterTarget, Target};
 use crate::context::Context;
 use crate::emr::error::{Class, EmrError};
-use crate::emr::limit::{Grant, Kind as TurnKind, RunKey, Turn};
+use crate::emr::limit::{Kind as TurnKind, RunKey, Turn};
 use crate::emr::model::{self, JobRunFilter, StartJobRun};
 use crate::emr::poll::{Observation, Tracked};
 use crate::emr::pool::Scope;
-use crate::event::{EventType, reason};
+use crate::event::reason;
 use crate::pass::{Next, PassError};
 use crate::timing;
 use crate::write::{self, Written};
 
-type Result = std::result::Result<Progress, PassError>;
+pub(super) type Result = std::result::Result<Progress, PassError>;
 
 /// One step of a pass over a run.
 pub struct Pass<'a> {
@@ -215,87 +215,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Cancels the run when its turn has come.
-    pub async fn cancel(&self, submitted: &Submitted) -> Result {
-        self.track(submitted);
-        let client = self.context.pool.client(&self.scope());
-        let grant = match client.limiter().request(TurnKind::Cancel, &self.key(), 0) {
-            Turn::Granted(grant) => grant,
-            Turn::Queued { .. } => return Ok(Progress::End(Next::After(timing::QUEUE_CHECK))),
-        };
-        self.cancel_with(grant, submitted).await
-    }
-
-    async fn cancel_with(&self, grant: Grant, submitted: &Submitted) -> Result {
-        let client = self.context.pool.client(&self.scope());
-        let Err(error) = client.cancel_job_run(grant, &submitted.virtual_cluster_id, &submitted.id).await
-        else {
-            self.context.job_runs.update(self.uid, |memory| memory.cancel_asked = true);
-            return self.report_then(&Situation::CancelAsked, Next::Await).await;
-        };
-        match error.class {
-            // It has ended, or is being cancelled: the poller tells which.
-            Class::NotCancellable => {
-                self.context.job_runs.update(self.uid, |memory| memory.cancel_asked = true);
-                Ok(Progress::End(Next::Await))
-            }
-            Class::NotFound if self.is_new() => Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK))),
-            Class::NotFound => self.release().await,
-            Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
-            Class::Transient
-            | Class::AccessDenied
-            | Class::Retryable
-            | Class::AlreadyTerminated
-            | Class::NamespaceTaken
-            | Class::Refused => self.trouble(&format!("the job run can't be cancelled: {error}")).await,
-        }
-    }
-
-    /// Whether the service may not show the run everywhere yet.
-    fn is_new(&self) -> bool {
-        let created = self.run.creation_timestamp();
-        created.is_none_or(|at| self.context.now().duration_since(at.0).unsigned_abs() < timing::LISTS_LAG)
-    }
-
-    /// Waits for the end of a run that is being cancelled, and tells it; the object is released after that.
-    pub async fn await_end(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
-        if let Some(Observation::Run(seen)) = observation
-            && is_final(&seen.state)
-        {
-            return Ok(match self.report(&Situation::Observed(seen)).await? {
-                Reported::Said(run) | Reported::Conflict(run) => Progress::Again(run),
-                Reported::Gone => self.rest(),
-            });
-        }
-        self.track(submitted);
-        if let Some(problem) = self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id) {
-            return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
-        }
-        match observation {
-            // What was seen before the cancel took hold says nothing of it.
-            Some(Observation::Run(seen)) if seen.state == CANCEL_PENDING => {
-                self.report_then(&Situation::Observed(seen), Next::Await).await
-            }
-            Some(Observation::Run(_) | Observation::Gone) | None => self.acknowledge().await,
-        }
-    }
-
-    /// Looks for a run that an earlier process may have started without saving its id.
-    pub async fn find(&self, virtual_cluster_id: &str, token: &str) -> Result {
-        match self.seek(virtual_cluster_id, token).await {
-            Ok(Some(job)) if is_final(&job.state) => self.release().await,
-            Ok(Some(job)) => self.submitted(self.found(job, virtual_cluster_id)).await,
-            Ok(None) if !self.context.lists_are_settled() => {
-                Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
-            }
-            Ok(None) => self.release().await,
-            Err(error) if error.class == Class::NotFound => self.release().await,
-            Err(error) => self.failed(&error).await,
-        }
-    }
-
     /// The run with a token, if the service lists one.
-    async fn seek(
+    pub(super) async fn seek(
         &self,
         virtual_cluster_id: &str,
         token: &str,
@@ -322,7 +243,7 @@ impl Pass<'_> {
         }
     }
 
-    fn found(&self, job: model::JobRun, virtual_cluster_id: &str) -> Submission {
+    pub(super) fn found(&self, job: model::JobRun, virtual_cluster_id: &str) -> Submission {
         Submission {
             place: self.place(&self.scope(), virtual_cluster_id, &job.id, job.arn),
             id: job.id,
@@ -332,7 +253,7 @@ impl Pass<'_> {
     }
 
     /// Tells of an error and tries again later; a throttle is only waited for.
-    async fn failed(&self, error: &EmrError) -> Result {
+    pub(super) async fn failed(&self, error: &EmrError) -> Result {
         match error.class {
             Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
             _ => self.trouble(&error.to_string()).await,
@@ -344,28 +265,11 @@ impl Pass<'_> {
         self.report_then(&Situation::Trouble(message), Next::Backoff).await
     }
 
-    /// Takes the finalizer off.
-    pub async fn release(&self) -> Result {
-        self.context.poller.untrack(self.uid);
-        self.context.pool.client(&self.scope()).limiter().forget(self.uid);
-        if self.context.retain(&**self.run) {
-            let note = "the job run is left as it is, because the deletion policy is retain";
-            self.context.events.publish(&self.run.object_ref(&()), EventType::Normal, reason::RETAINED, note);
-        }
-        match write::remove_finalizer(&self.context.client, &**self.run).await? {
-            Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
-            Written::Conflict(newer) => {
-                self.context.job_runs.wrote(&newer);
-                Ok(Progress::Again(newer))
-            }
-        }
-    }
-
-    async fn report(&self, situation: &Situation<'_>) -> std::result::Result<Reported, PassError> {
+    pub(super) async fn report(&self, situation: &Situation<'_>) -> std::result::Result<Reported, PassError> {
         report(self.run, situation, self.target.virtual_cluster.by_reference(), self.context).await
     }
 
-    async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
+    pub(super) async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
         Ok(match self.report(situation).await? {
             Reported::Said(run) => {
                 if plan::settled(&run) {
@@ -379,7 +283,7 @@ impl Pass<'_> {
         })
     }
 
-    fn track(&self, submitted: &Submitted) {
+    pub(super) fn track(&self, submitted: &Submitted) {
         let status = self.run.status.as_ref();
         let state = status.and_then(|status| status.state.clone());
         let created_at = status.and_then(|status| status.created_at);
@@ -394,11 +298,11 @@ impl Pass<'_> {
         self.context.poller.track(&self.scope(), &submitted.virtual_cluster_id, tracked);
     }
 
-    fn key(&self) -> RunKey {
+    pub(super) fn key(&self) -> RunKey {
         RunKey::new(self.uid, &self.run.namespace().unwrap_or_default(), &self.run.name_any())
     }
 
-    fn scope(&self) -> Scope {
+    pub(super) fn scope(&self) -> Scope {
         self.context.scope_of_run(self.run)
     }
 

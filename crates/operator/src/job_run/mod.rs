@@ -4,6 +4,7 @@
 //! of it. Invariant: every step ends in a write, a call, or the end of the pass.
 
 pub mod act;
+mod end;
 pub mod overrides;
 pub mod plan;
 #[cfg(test)]

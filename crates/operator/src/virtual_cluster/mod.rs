@@ -7,6 +7,7 @@ pub mod act;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod report;
 pub mod status;
 
 use std::sync::Arc;
