@@ -47,11 +47,12 @@ async fn two(name: &str) -> Result<(TestEnv, Operator, Api<Lease>)> {
 }
 
 /// How long it takes from now until a new cluster is ready.
-async fn time_to_act(env: &TestEnv, began: Instant) -> Result<Duration> {
+async fn time_to_act(env: &TestEnv, next: &Operator, began: Instant) -> Result<Duration> {
     // On another EKS cluster, since the namespace of the first is taken.
     let yaml = virtual_cluster("after", env.namespace()).replace("id: eks,", "id: eks2,");
     env.apply(&yaml).await?;
-    env.condition(env.virtual_clusters(), "after", "Ready", "True").await?;
+    let ready = env.condition(env.virtual_clusters(), "after", "Ready", "True").await;
+    ready.with_context(|| format!("the next one's log ends with\n{}", next.process().log_tail(20)))?;
     Ok(began.elapsed())
 }
 
@@ -62,7 +63,7 @@ async fn a_leader_that_is_asked_to_end_hands_over_at_once() -> Result<()> {
     let began = Instant::now();
     ensure!(env.operator().terminate().await? == 0);
     let ended = began.elapsed();
-    let took = time_to_act(&env, began).await?;
+    let took = time_to_act(&env, &second, began).await?;
     println!(
         "SIGTERM to the leader: it ends after {} ms, the next acts after {} ms",
         ended.as_millis(),
@@ -76,11 +77,11 @@ async fn a_leader_that_is_asked_to_end_hands_over_at_once() -> Result<()> {
 
 #[tokio::test]
 async fn a_leader_that_is_lost_is_replaced_when_its_lease_expires() -> Result<()> {
-    let (env, _second, _leases) = two("lead-kill").await?;
+    let (env, second, _leases) = two("lead-kill").await?;
     let before = all_calls(env.simulator());
     let began = Instant::now();
     env.operator().kill9().await?;
-    let took = time_to_act(&env, began).await?;
+    let took = time_to_act(&env, &second, began).await?;
     println!("kill -9 of the leader: the next acts after {} ms", took.as_millis());
     ensure!(took > Duration::from_secs(8), "the lease was not respected: {took:?}");
     ensure!(took < LEASE_DURATION + Duration::from_secs(15), "the take-over took {took:?}");
