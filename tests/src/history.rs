@@ -2,6 +2,7 @@
 //!
 //! Must not: miss a version (a watch from a known resource version shows each write).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -10,9 +11,15 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
 use tokio::task::JoinHandle;
 
+use crate::cluster::PATIENCE;
+use crate::wait;
+
 /// A recording; it ends when this is dropped.
 pub struct History {
+    api: Api<DynamicObject>,
+    name: String,
     versions: Arc<Mutex<Vec<DynamicObject>>>,
+    gone: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -31,32 +38,50 @@ impl History {
         let versions = Arc::new(Mutex::new(listed.items));
         let seen = Arc::clone(&versions);
         let params = WatchParams::default().fields(&selector).timeout(280);
+        let watched = api.clone();
+        let gone = Arc::new(AtomicBool::new(false));
+        let went = Arc::clone(&gone);
         let task = tokio::spawn(async move {
-            let Ok(stream) = api.watch(&params, &since).await else { return };
+            let Ok(stream) = watched.watch(&params, &since).await else { return };
             pin_mut!(stream);
             while let Some(Ok(event)) = stream.next().await {
+                let deleted = matches!(event, WatchEvent::Deleted(_));
                 if let WatchEvent::Added(object)
                 | WatchEvent::Modified(object)
                 | WatchEvent::Deleted(object) = event
                 {
                     seen.lock().unwrap_or_else(PoisonError::into_inner).push(object);
                 }
+                went.store(deleted, Ordering::Release);
             }
         });
-        Ok(Self { versions, task })
+        Ok(Self { api, name: name.to_owned(), versions, gone, task })
     }
 
-    /// The versions so far, the oldest first.
-    pub fn versions(&self) -> Vec<DynamicObject> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The versions so far, the oldest first: up to the one that the API server has now, which this watch may get later
+    /// than another.
+    pub async fn versions(&self) -> Result<Vec<DynamicObject>> {
+        let now = self.api.get_opt(&self.name).await?;
+        let wanted = now.as_ref().map_or(0, version);
+        wait::eventually(PATIENCE, "the recording should have the newest version", async || {
+            let there = now.is_some() || self.gone.load(Ordering::Acquire);
+            let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let complete = versions.last().map_or(now.is_none(), |last| there && version(last) >= wanted);
+            Ok(Some(versions).filter(|_| complete))
+        })
+        .await
     }
 
     /// The values of a string in the status, without repetitions; versions without it don't count.
-    pub fn statuses(&self, field: &str) -> Vec<String> {
-        let versions = self.versions();
+    pub async fn statuses(&self, field: &str) -> Result<Vec<String>> {
+        let versions = self.versions().await?;
         let mut values: Vec<String> =
             versions.iter().filter_map(|v| crate::objects::status(v, field)).map(str::to_owned).collect();
         values.dedup();
-        values
+        Ok(values)
     }
+}
+
+fn version(object: &DynamicObject) -> u64 {
+    object.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }

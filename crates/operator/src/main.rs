@@ -10,8 +10,11 @@ use kube::config::KubeConfigOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-// Static images are built with musl, whose own allocator serves one thread at a time. This one asks for huge
-// pages: 12 MB of heap at idle are 3 MB, as with glibc's, when MIMALLOC_ALLOW_THP=0 is in the environment.
+/// Static images are built with musl, whose own allocator serves one thread at a time. Elsewhere the system's is taken:
+/// it needs half the memory here (35 instead of 61 MiB after 1,000 runs).
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The work is to wait: two threads keep a slow decode from delaying the lease, and more than four gain nothing.
 const WORKER_THREADS: std::ops::RangeInclusive<usize> = 2..=4;

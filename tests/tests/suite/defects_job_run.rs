@@ -64,7 +64,7 @@ async fn d7_a_deleted_run_stays_until_its_job_is_cancelled() -> Result<()> {
     let job = env.the_job("stream")?;
     ensure!(job.state == "CANCELLED", "the object went while the job was {}", job.state);
     ensure!(calls(env.simulator(), "CancelJobRun") == 1);
-    let states = history.statuses("state");
+    let states = history.statuses("state").await?;
     ensure!(states == ["RUNNING", "CANCEL_PENDING", "CANCELLED"], "a watch saw {states:?}");
     env.event("stream", "Cancelled").await?;
     Ok(())

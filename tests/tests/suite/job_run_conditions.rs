@@ -212,7 +212,7 @@ async fn with_the_policy_synced_conditions_are_upstreams() -> Result<()> {
     env.apply(&job_run("old", "vc", "")).await?;
     env.job_run_in("old", "FAILED").await?;
     let ready = "Ready=True () Resource synced successfully";
-    for run in history.versions().iter().filter(|run| run.data.get("status").is_some()) {
+    for run in history.versions().await?.iter().filter(|run| run.data.get("status").is_some()) {
         ensure_conditions(run, &[RESOLVED, SYNCED, ready])?;
     }
     Ok(())
@@ -227,7 +227,7 @@ async fn the_time_of_a_condition_moves_only_with_its_status() -> Result<()> {
     env.apply(&job_run("timed", "vc", "")).await?;
     env.job_run_in("timed", "COMPLETED").await?;
     let mut seen = Vec::new();
-    for version in history.versions() {
+    for version in history.versions().await? {
         if let Some(ready) = condition(&version, "Ready") {
             let list = version.data.pointer("/status/conditions").and_then(Value::as_array).cloned();
             let found = list.into_iter().flatten().find(|condition| condition["type"] == "Ready");

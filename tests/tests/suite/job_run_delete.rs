@@ -64,7 +64,7 @@ async fn a_cancel_that_is_throttled_is_repeated_and_is_no_error() -> Result<()> 
     env.delete(env.job_runs(), "stream").await?;
     ensure!(env.the_job("stream")?.state == "CANCELLED" && calls(env.simulator(), "CancelJobRun") == 3);
     let troubled = |run: &_| condition(run, "ACK.Recoverable").is_some();
-    ensure!(!history.versions().iter().any(troubled), "a throttle is no error");
+    ensure!(!history.versions().await?.iter().any(troubled), "a throttle is no error");
     Ok(())
 }
 
@@ -101,7 +101,7 @@ async fn a_run_may_complete_while_it_is_being_cancelled() -> Result<()> {
     let history = History::record(env.job_runs(), "quick").await?;
     env.delete(env.job_runs(), "quick").await?;
     ensure!(env.the_job("quick")?.state == "COMPLETED" && calls(env.simulator(), "CancelJobRun") == 1);
-    ensure!(history.statuses("state").last().map(String::as_str) == Some("COMPLETED"));
+    ensure!(history.statuses("state").await?.last().map(String::as_str) == Some("COMPLETED"));
     Ok(())
 }
 

@@ -107,7 +107,7 @@ async fn a_pass_that_changes_nothing_writes_nothing() -> Result<()> {
     let history = History::record(env.job_runs(), "stream").await?;
     env.annotate(env.job_runs(), "stream", "emrcontainers.services.k8s.aws/retry", "wake").await?;
     apply_and_complete(&env, &["second"]).await?;
-    let seen = history.versions();
+    let seen = history.versions().await?;
     ensure!(seen.len() == 2, "the annotation makes one version, and there are {}: {seen:?}", seen.len());
     Ok(())
 }
@@ -119,7 +119,7 @@ async fn the_first_status_has_the_id_and_the_spec_is_never_written() -> Result<(
     let history = History::record(env.job_runs(), "watched").await?;
     let applied = env.apply(&job_run("watched", "vc", "")).await?;
     env.job_run_in("watched", "COMPLETED").await?;
-    let versions = history.versions();
+    let versions = history.versions().await?;
     let first = versions.iter().find(|run| run.data.get("status").is_some()).context("a status")?;
     ensure!(status(first, "id").is_some() && status(first, "state") == Some("PENDING"), "{first:?}");
     let spec = applied.first().and_then(|run| run.data.get("spec"));
