@@ -20,6 +20,8 @@ use tokio::time::Instant;
 mod bucket;
 mod convert;
 pub mod error;
+#[cfg(test)]
+mod error_tests;
 pub mod limit;
 pub mod model;
 pub mod observe;

@@ -1,0 +1,118 @@
+//! Every spelling of an error that AWS is known to send, and the class that it has.
+
+use super::error::*;
+use super::operation::Operation;
+
+#[test]
+fn every_spelling_of_a_throttle_is_one() {
+    for (code, status) in [
+        ("ThrottlingException", 400),
+        ("ThrottlingException", 429),
+        ("Throttling", 400),
+        ("ThrottledException", 400),
+        ("TooManyRequestsException", 429),
+        ("RequestThrottledException", 400),
+        ("RequestThrottled", 400),
+        ("EKSRequestThrottledException", 429),
+        ("RequestLimitExceeded", 503),
+        ("SlowDown", 503),
+        ("UnknownError", 429),
+        ("ValidationException", 429),
+    ] {
+        for operation in Operation::ALL {
+            assert_eq!(classify(operation, code, Some(status), ""), Class::Throttled, "{code} {status}");
+        }
+    }
+    assert_eq!(
+        classify(Operation::ListJobRuns, "ValidationException", Some(400), "Rate exceeded"),
+        Class::Throttled
+    );
+}
+
+#[test]
+fn an_error_that_says_nothing_of_the_request_is_classified_for_every_operation() {
+    for (code, status, expected) in [
+        ("InternalServerException", Some(500), Class::Transient),
+        ("InternalFailure", Some(500), Class::Transient),
+        ("ServiceUnavailableException", Some(503), Class::Transient),
+        ("UnknownError", Some(502), Class::Transient),
+        ("UnknownError", Some(503), Class::Transient),
+        ("RequestTimeoutException", Some(400), Class::Transient),
+        ("UnknownError", Some(408), Class::Transient),
+        (REQUEST_ERROR, None, Class::Transient),
+        (TIMEOUT, None, Class::Transient),
+        (CREDENTIALS_ERROR, None, Class::AccessDenied),
+        ("AccessDeniedException", Some(403), Class::AccessDenied),
+        ("AccessDenied", Some(403), Class::AccessDenied),
+        ("ExpiredTokenException", Some(403), Class::AccessDenied),
+        ("ExpiredToken", Some(400), Class::AccessDenied),
+        ("UnrecognizedClientException", Some(403), Class::AccessDenied),
+        ("InvalidClientTokenId", Some(403), Class::AccessDenied),
+        ("InvalidSignatureException", Some(403), Class::AccessDenied),
+        ("UnknownError", Some(401), Class::AccessDenied),
+        ("ResourceNotFoundException", Some(400), Class::NotFound),
+        ("ResourceNotFoundException", Some(404), Class::NotFound),
+        ("UnknownError", Some(404), Class::Retryable),
+        ("ServiceQuotaExceededException", Some(402), Class::Retryable),
+        ("SerializationException", Some(400), Class::Refused),
+        ("ValidationException", Some(400), Class::Refused),
+    ] {
+        for operation in Operation::ALL {
+            assert_eq!(
+                classify(operation, code, status, "no hint"),
+                expected,
+                "{operation} {code} {status:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_validation_exception_is_told_by_its_text() {
+    use Operation as O;
+    for (operation, message, expected) in [
+        (O::CancelJobRun, "Job run 00000 is not in a cancellable state", Class::NotCancellable),
+        (O::CancelJobRun, "Job run 00000 doesn't exist.", Class::NotFound),
+        (O::CancelJobRun, "Invalid job run short id", Class::Refused),
+        (O::DescribeJobRun, "Job run 00000 doesn't exist.", Class::NotFound),
+        (O::DeleteVirtualCluster, "Virtual cluster abc is already terminated", Class::AlreadyTerminated),
+        (O::DeleteVirtualCluster, "VirtualCluster does not exist", Class::NotFound),
+        (O::DeleteVirtualCluster, "Virtual cluster abc not found", Class::NotFound),
+        (O::DeleteVirtualCluster, "There are active job runs", Class::Refused),
+        (
+            O::CreateVirtualCluster,
+            "A virtual cluster already exists in the given namespace",
+            Class::NamespaceTaken,
+        ),
+        (O::CreateVirtualCluster, "EKS cluster demo not found", Class::Refused),
+        (O::CreateVirtualCluster, "The connection is currently being updated, try again", Class::Retryable),
+        (O::StartJobRun, "The job run queue of virtual cluster abc is full", Class::Retryable),
+        (O::StartJobRun, "Queue limit exceeded for the virtual cluster", Class::Retryable),
+        (O::StartJobRun, "maxInQueueJobRuns (100) has been reached", Class::Retryable),
+        (O::StartJobRun, "Job run can't be queued: scheduler configuration allows 5", Class::Retryable),
+        (O::StartJobRun, "Virtual cluster abc doesn't exist.", Class::NotFound),
+        (O::StartJobRun, "Role arn:aws:iam::1:role/x does not exist", Class::Refused),
+        (O::StartJobRun, "Release label emr-0 is not supported", Class::Refused),
+        (O::UpdateVirtualCluster, "maxInQueueJobRuns must be at most 1000", Class::Refused),
+        (O::UpdateVirtualCluster, "Virtual cluster abc doesn't exist.", Class::NotFound),
+    ] {
+        assert_eq!(classify(operation, "ValidationException", Some(400), message), expected, "{message}");
+    }
+}
+
+#[test]
+fn an_error_reads_like_upstreams_and_carries_no_request_id() {
+    let text = |message| {
+        EmrError::new(Operation::StartJobRun, "AccessDeniedException", Some(403), message).to_string()
+    };
+    assert_eq!(text("User: a is not authorized"), "AccessDeniedException: User: a is not authorized");
+    for message in [
+        "no access (request id: 12-34)",
+        "no access, RequestID: 12-34",
+        "no access (Request ID: 12-34)",
+        "no access; request_id=12-34",
+    ] {
+        assert_eq!(text(message), "AccessDeniedException: no access", "{message}");
+    }
+    assert_eq!(text("no access (a, RequestID: 1-2, b)"), "AccessDeniedException: no access (a, b)");
+}
