@@ -33,7 +33,7 @@ use crate::observer::Counting;
 use crate::pass::{self, Reconciled};
 use crate::settings::Settings;
 use crate::timing;
-use crate::turnstile::Turnstile;
+use crate::turnstile::{Starts, Turnstile};
 use crate::virtual_cluster;
 use crate::watch::{Hooks, Watched, watch};
 
@@ -54,6 +54,8 @@ pub struct Process {
     pub liveness: Liveness,
     /// Where to hand over Kubernetes Events.
     pub events: Events,
+    /// What other work yields to.
+    pub starts: Starts,
 }
 
 /// One kind in one watched namespace, before its controller runs.
@@ -138,8 +140,8 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         clusters: Memories::default(),
         job_run_scopes: Scopes(runs.iter().map(Half::scope).collect()),
         cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
-        job_run_turns: Turnstile::new(process.settings.max_concurrent_syncs),
-        cluster_turns: Turnstile::new(process.settings.max_concurrent_syncs),
+        job_run_turns: Turnstile::new(process.settings.max_concurrent_syncs, process.starts.clone()),
+        cluster_turns: Turnstile::new(process.settings.max_concurrent_syncs, process.starts.clone()),
         waiters: Waiters::default(),
         progress: process.liveness.heartbeat("passes", timing::STUCK),
         started: Instant::now(),

@@ -7,22 +7,22 @@
 //! crate don't fit: the first leaves the note out of the identity, the second goes through all its events at each one.
 //! The ServiceAccount needs `create` and `patch` on `events` of `events.k8s.io`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::Request;
+use kube::{Client, Resource, ResourceExt};
 pub use kube_runtime::events::EventType;
+use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event_series::{Sent, SeriesMemory};
 use crate::metrics::{Dropped, Metrics};
-use crate::timing::{EVENT_FAILURE_LOG, EVENT_HOLD, EVENT_HOLD_CHECK, EVENT_PUBLISH};
+use crate::timing::{EVENT_FAILURE_LOG, EVENT_HOLD, EVENT_PUBLISH};
+use crate::turnstile::Starts;
 
 /// The reasons of our events: a stable interface, by which tools select.
 pub mod reason {
@@ -93,7 +93,6 @@ const CLUSTER_NAMESPACE: &str = "default";
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: mpsc::Sender<Notice>,
-    holds: Arc<AtomicUsize>,
     metrics: Metrics,
 }
 
@@ -108,7 +107,7 @@ struct Notice {
 /// Sends the events that are handed over.
 pub struct Publisher {
     queue: mpsc::Receiver<Notice>,
-    holds: Arc<AtomicUsize>,
+    starts: Starts,
     client: Client,
     instance: String,
     metrics: Metrics,
@@ -116,39 +115,22 @@ pub struct Publisher {
     last_failure_log: Option<Instant>,
 }
 
-/// Makes the two ends; `instance` names this replica.
-pub fn channel(client: Client, instance: &str, metrics: Metrics) -> (Events, Publisher) {
+/// Makes the two ends; `instance` names this replica, and `starts` go before events.
+pub fn channel(client: Client, instance: &str, starts: Starts, metrics: Metrics) -> (Events, Publisher) {
     let (sender, receiver) = mpsc::channel(MAX_QUEUED);
-    let holds = Arc::new(AtomicUsize::new(0));
     let publisher = Publisher {
         queue: receiver,
-        holds: Arc::clone(&holds),
+        starts,
         client,
         instance: truncate(instance, 128).to_owned(),
         metrics: metrics.clone(),
         memory: SeriesMemory::default(),
         last_failure_log: None,
     };
-    (Events { queue: sender, holds, metrics }, publisher)
-}
-
-/// As long as it is there, events wait.
-#[derive(Debug)]
-pub struct Hold(Arc<AtomicUsize>);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    (Events { queue: sender, metrics }, publisher)
 }
 
 impl Events {
-    /// Lets events wait for something more pressing.
-    pub fn hold(&self) -> Hold {
-        self.holds.fetch_add(1, Ordering::Relaxed);
-        Hold(Arc::clone(&self.holds))
-    }
-
     /// Hands over an event about an object, whose reference must contain its uid. Doesn't wait.
     pub fn publish(&self, object: &ObjectReference, type_: EventType, reason: &'static str, note: &str) {
         let note = truncate(note, MAX_NOTE_BYTES).to_owned();
@@ -170,7 +152,11 @@ impl Publisher {
             let Some(notice) = next else {
                 return;
             };
-            self.let_others_go_first(&stop).await;
+            // Events are informational.
+            tokio::select! {
+                () = self.starts.go_first(EVENT_HOLD) => {}
+                () = stop.cancelled() => {}
+            }
             let failure = match tokio::time::timeout(EVENT_PUBLISH, self.send(&notice)).await {
                 Ok(Ok(())) => {
                     self.metrics.event_published();
@@ -183,14 +169,6 @@ impl Publisher {
             };
             self.metrics.event_dropped(Dropped::Failed);
             self.log_failure(&notice, &failure);
-        }
-    }
-
-    /// Events are informational: while something more pressing goes on they wait, for a bounded time each.
-    async fn let_others_go_first(&self, stop: &CancellationToken) {
-        let from = Instant::now();
-        while self.holds.load(Ordering::Relaxed) > 0 && from.elapsed() < EVENT_HOLD && !stop.is_cancelled() {
-            tokio::time::sleep(EVENT_HOLD_CHECK).await;
         }
     }
 
@@ -239,16 +217,25 @@ impl Publisher {
             ),
             ..Event::default()
         };
-        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        let name = api.create(&PostParams::default(), &event).await?.name_any();
-        Ok(Sent { namespace: namespace.to_owned(), name, count: 1 })
+        let body = serde_json::to_vec(&event).map_err(kube::Error::SerdeError)?;
+        self.request(request(namespace).create(&PostParams::default(), body)).await?;
+        Ok(Sent { namespace: namespace.to_owned(), name: event.name_any(), count: 1 })
     }
 
     async fn count(&self, sent: &Sent) -> Result<(), kube::Error> {
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &sent.namespace);
         let last_observed = MicroTime(jiff::Timestamp::now());
         let patch = serde_json::json!({"series": {"count": sent.count, "lastObservedTime": last_observed}});
-        api.patch(&sent.name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(|_| ())
+        let patch = Patch::Merge(&patch);
+        self.request(request(&sent.namespace).patch(&sent.name, &PatchParams::default(), &patch)).await
+    }
+
+    /// Sends a request whose reply says nothing new.
+    async fn request(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<(), kube::Error> {
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        self.client.request::<IgnoredAny>(request).await.map(|_| ())
     }
 
     /// Says now and then that events can't be sent; each single one is only of interest at debug.
@@ -270,6 +257,10 @@ impl Publisher {
             tracing::debug!(namespace, object, reason, failure, "an event could not be sent");
         }
     }
+}
+
+fn request(namespace: &str) -> Request {
+    Request::new(Event::url_path(&(), Some(namespace)))
 }
 
 /// `name.time`, as client-go names events; the name of one of our objects is always fit for that, but may be too long.
@@ -313,7 +304,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
         let metrics = Metrics::new();
-        let (events, _publisher) = channel(client, "here", metrics.clone());
+        let (events, _publisher) = channel(client, "here", Starts::default(), metrics.clone());
         let object = ObjectReference { name: Some("run".to_owned()), ..ObjectReference::default() };
         for _ in 0..MAX_QUEUED + 2 {
             events.publish(&object, EventType::Normal, reason::RUNNING, "note");

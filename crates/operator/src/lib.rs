@@ -6,6 +6,7 @@
 pub mod args;
 pub mod context;
 pub mod controllers;
+pub mod decode;
 pub mod emr;
 pub mod event;
 mod event_series;
@@ -40,6 +41,7 @@ use crate::leader::Outcome;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::settings::Settings;
+use crate::turnstile::Starts;
 
 /// Runs the operator until `stop`, and then until the passes that run have ended and the lease is given back.
 ///
@@ -59,7 +61,8 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
     let _end = ended.clone().drop_guard();
     let server = tokio::spawn(server.run(ended.clone()));
     let identity = leader::identity();
-    let (events, publisher) = event::channel(client.clone(), &identity, metrics.clone());
+    let starts = Starts::default();
+    let (events, publisher) = event::channel(client.clone(), &identity, starts.clone(), metrics.clone());
     let publisher = tokio::spawn(publisher.run(ended.clone()));
 
     let draining = tokio::spawn(close_on_stop(readiness.clone(), stop.clone()));
@@ -71,6 +74,7 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
         readiness,
         liveness,
         events,
+        starts,
     };
     let metrics = process.metrics.clone();
     let work = drained(controllers::run(process, stop.clone()), &stop);

@@ -16,9 +16,6 @@ use tokio_util::sync::CancellationToken;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The work is to wait: two threads keep a slow decode from delaying the lease, and more than four gain nothing.
-const WORKER_THREADS: std::ops::RangeInclusive<usize> = 2..=4;
-
 /// What a shell reports for a process that a signal ended, less the number of the signal.
 const SIGNALLED: i32 = 128;
 
@@ -46,14 +43,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// One thread does it all. The work is to wait, and a third of what it costs with more threads is to wake them; the
+/// longest step, to decode a page of a list, takes some milliseconds.
 fn start(settings: Settings) -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow!("a TLS provider is installed already"))?;
     telemetry::start(&settings)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads.clamp(*WORKER_THREADS.start(), *WORKER_THREADS.end()))
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime can't be started")?;

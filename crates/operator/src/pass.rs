@@ -31,14 +31,28 @@ pub enum Next {
     Backoff,
 }
 
+/// How a step of a pass went.
+#[derive(Debug)]
+pub enum Progress<K> {
+    /// The pass ends here.
+    End(Next),
+    /// The object has changed under or by us: plan anew.
+    Again(Arc<K>),
+    /// The AWS resource is there, and this process knows it: the rest of the pass lets the starts of others go first.
+    Started(Arc<K>),
+}
+
+/// Steps in one pass; the longest way (finalizer, conflict, start, save, report) has fewer.
+const MAX_STEPS: usize = 8;
+
 /// Why a pass broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
     /// The API server refused or could not be reached.
     #[error("kubernetes: {0}")]
     Kube(#[source] Box<kube::Error>),
-    /// The pass took too long.
-    #[error("the pass took longer than {} s", .0.as_secs())]
+    /// A step took too long.
+    #[error("a step took longer than {} s", .0.as_secs())]
     Timeout(Duration),
     /// The pass has a bug.
     #[error("the pass panicked: {0}")]
@@ -65,14 +79,18 @@ pub trait Reconciled: Watched {
     /// The object as the watch gave it last.
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>>;
 
-    /// One pass.
-    fn reconcile(
-        object: Arc<Self>,
+    /// Observes, plans and acts, once. Every step ends in a write, a call, or the end of the pass.
+    fn step(
+        object: &Arc<Self>,
         context: &Context,
-    ) -> impl Future<Output = Result<Next, PassError>> + Send;
+    ) -> impl Future<Output = Result<Progress<Self>, PassError>> + Send;
 }
 
 /// Makes a pass and decides when the next one is.
+///
+/// The pass is a task of its own: a bug that panics on one object stops no other. The controller
+/// looks at all its passes whenever one of them moves, so one that waits must be cheap to look at: only the task's handle
+/// is left to it. The task ends when this future is dropped, so no pass outlives the lease.
 pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Result<Action, PassError> {
     let uid = object.meta().uid.clone().unwrap_or_default();
     let span = info_span!(
@@ -82,32 +100,57 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Resul
         // Not `name`: the JSON log gives that key to the span itself.
         object = object.meta().name.as_deref().unwrap_or_default(),
     );
-    async {
-        let hold = object.is_start().then(|| context.events.hold());
-        let turn = K::turns(&context).enter(object.is_start()).await;
-        let started = Instant::now();
-        let object = freshest(object, &context);
-        let result = isolated(object, &context).await;
-        drop((turn, hold));
-        let (action, outcome) = conclude(result, K::memories(&context), &uid);
-        context.metrics.pass(K::KIND, outcome, started.elapsed());
-        context.progress.beat();
-        Ok(action)
-    }
-    .instrument(span)
-    .await
+    let memories = K::memories(&context);
+    let waiting = Instant::now();
+    let task = tokio::spawn(in_turn(object, Arc::clone(&context)).instrument(span.clone()));
+    let (result, started) = match AbortOnDropHandle::new(task).await {
+        Ok(ended) => ended,
+        Err(error) => (Err(PassError::Panicked(error.to_string())), waiting),
+    };
+    let (action, outcome) = span.in_scope(|| conclude(result, memories, &uid));
+    context.metrics.pass(K::KIND, outcome, started.elapsed());
+    context.progress.beat();
+    Ok(action)
 }
 
-/// Runs a pass as a task of its own: passes use all cores, and a bug that panics on one object stops no other. The task
-/// ends when this future is dropped, so no pass outlives the lease.
-async fn isolated<K: Reconciled>(object: Arc<K>, context: &Arc<Context>) -> Result<Next, PassError> {
-    let context = Arc::clone(context);
-    let pass = async move { tokio::time::timeout(timing::PASS, K::reconcile(object, &context)).await };
-    match AbortOnDropHandle::new(tokio::spawn(pass.in_current_span())).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(PassError::Timeout(timing::PASS)),
-        Err(error) => Err(PassError::Panicked(error.to_string())),
+/// Waits for the object's turn and makes the pass; says when the turn came.
+///
+/// The steps are in a box that isn't there while the pass waits: it is some kilobytes, and thousands may wait.
+async fn in_turn<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> (Result<Next, PassError>, Instant) {
+    let is_start = object.is_start();
+    let turn = K::turns(&context).enter(is_start).await;
+    let begun = Instant::now();
+    let object = match Box::pin(steps(freshest(object, &context), &context)).await {
+        Ok(Ended::Pass(next)) => return (Ok(next), begun),
+        Ok(Ended::Start(object)) => object,
+        Err(error) => return (Err(error), begun),
+    };
+    let _turn = turn.make_way().await;
+    let rest = Box::pin(steps(freshest(object, &context), &context)).await;
+    let next = rest.and_then(|ended| match ended {
+        Ended::Pass(next) => Ok(next),
+        Ended::Start(_) => Err(PassError::Contended),
+    });
+    (next, begun)
+}
+
+/// What the steps came to.
+enum Ended<K> {
+    Pass(Next),
+    Start(Arc<K>),
+}
+
+/// Makes steps until the pass ends, or its start is through.
+async fn steps<K: Reconciled>(mut object: Arc<K>, context: &Context) -> Result<Ended<K>, PassError> {
+    for _ in 0..MAX_STEPS {
+        let step = tokio::time::timeout(timing::STEP, K::step(&object, context));
+        match step.await.unwrap_or(Err(PassError::Timeout(timing::STEP)))? {
+            Progress::End(next) => return Ok(Ended::Pass(next)),
+            Progress::Again(newer) => object = newer,
+            Progress::Started(object) => return Ok(Ended::Start(object)),
+        }
     }
+    Err(PassError::Contended)
 }
 
 /// The newest state of an object that this process has seen.

@@ -23,9 +23,9 @@ pub const EVENT_SERIES: Duration = Duration::from_mins(10);
 /// flooded.
 pub const EVENT_FAILURE_LOG: Duration = Duration::from_hours(1);
 
-/// How long one pass may take. It covers one AWS call with its time-outs and the API server's own retries; a request
-/// that hangs for ever must not keep the object from its next pass.
-pub const PASS: Duration = Duration::from_mins(1);
+/// How long one step of a pass may take. It covers one AWS call with its time-outs and the API server's own retries; a
+/// request that hangs for ever must not keep the object from its next pass.
+pub const STEP: Duration = Duration::from_mins(1);
 
 /// The wait after the first failed pass; AWS's own SDKs begin with a second.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -80,5 +80,10 @@ pub const CREATION_LAG: Duration = Duration::from_mins(1);
 /// How long an event waits at most while objects wait to be started. A wave of 1,000 runs is through in a few seconds.
 pub const EVENT_HOLD: Duration = Duration::from_millis(500);
 
-/// How often an event that waits looks again.
-pub const EVENT_HOLD_CHECK: Duration = Duration::from_millis(20);
+/// How long reports go one after the other before more go side by side. A look at a virtual cluster wakes a handful of
+/// runs, whose writes take some milliseconds each.
+pub const REST_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a report of what is known already waits at most while objects wait to be started: enough for one start, and
+/// too short to be noticed.
+pub const REST_YIELDS: Duration = Duration::from_millis(50);

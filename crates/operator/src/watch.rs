@@ -10,13 +10,13 @@ use std::sync::Arc;
 use emrcontainers_api::{GROUP, annotations};
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use kube::api::{Api, ObjectMeta};
-use kube::core::DeserializeGuard;
 use kube::{Client, ResourceExt};
 use kube_runtime::reflector::{Lookup, Store, store::Writer};
 use kube_runtime::utils::WatchStreamExt;
 use kube_runtime::watcher::{self, Event, watcher};
 use tracing::{debug, warn};
 
+use crate::decode::Decoded;
 use crate::metrics::Metrics;
 use crate::timing;
 use crate::write::Kind;
@@ -54,7 +54,7 @@ pub fn watch<K: Watched>(
     hooks: Arc<dyn Hooks<K>>,
     metrics: &Metrics,
 ) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K> {
-    let api: Api<DeserializeGuard<K>> = match namespace {
+    let api: Api<Decoded<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
@@ -81,9 +81,9 @@ pub fn watch<K: Watched>(
         .predicate_filter(due::<K>, kube_runtime::PredicateConfig::default())
 }
 
-/// Unwraps the guard: an object that doesn't decode is skipped.
-fn decode<K: Watched>(event: Event<DeserializeGuard<K>>, metrics: &Metrics) -> Option<Event<K>> {
-    let open = |guarded: DeserializeGuard<K>| match guarded.0 {
+/// An object that doesn't decode is skipped.
+fn decode<K: Watched>(event: Event<Decoded<K>>, metrics: &Metrics) -> Option<Event<K>> {
+    let open = |decoded: Decoded<K>| match decoded.0 {
         Ok(object) => Some(object),
         Err(invalid) => {
             metrics.undecodable_object(K::KIND);
@@ -152,11 +152,9 @@ fn is_ours(key: &str) -> bool {
         || key.split_once('/').is_some_and(|(prefix, _)| prefix == "services.k8s.aws" || prefix == GROUP)
 }
 
-/// Drops from the metadata what no pass reads; it is most of a stored object's memory.
+/// Drops from the metadata what no pass reads.
 pub fn prune_metadata(meta: &mut ObjectMeta) {
-    meta.managed_fields = None;
     if let Some(annotations) = &mut meta.annotations {
         annotations.retain(|key, _| is_ours(key));
     }
-    meta.self_link = None;
 }

@@ -7,11 +7,15 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{GetParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::Request;
+use kube::core::object::HasStatus;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::json;
+
+use crate::decode::{Assembled, Decoded};
 
 /// Our name in `managedFields`.
 pub const FIELD_MANAGER: &str = "emrcontainers-operator";
@@ -33,21 +37,18 @@ pub trait Kind:
     + Clone
     + Debug
     + Serialize
+    + Assembled
     + DeserializeOwned
+    + HasStatus<Status = <Self as Assembled>::Status>
     + Send
     + Sync
 {
     /// Our finalizer on this kind.
     const FINALIZER: &'static str;
-
-    /// The object with nothing but its status and the given metadata: all that a status write needs.
-    #[must_use]
-    fn status_only(&self, metadata: ObjectMeta) -> Self;
 }
 
 /// Replaces the status by that of `object`.
 pub async fn status<K: Kind>(client: &Client, object: &K) -> Result<Written<K>, kube::Error> {
-    let api = api(client, object);
     let metadata = ObjectMeta {
         name: object.meta().name.clone(),
         namespace: object.meta().namespace.clone(),
@@ -55,9 +56,12 @@ pub async fn status<K: Kind>(client: &Client, object: &K) -> Result<Written<K>, 
         resource_version: object.meta().resource_version.clone(),
         ..ObjectMeta::default()
     };
+    // A status write needs nothing but the status and what says of which version it is.
+    let body = K::assemble(metadata, K::Spec::default(), object.status().cloned());
+    let body = serde_json::to_vec(&body).map_err(kube::Error::SerdeError)?;
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let reply = api.replace_status(&object.name_any(), &params, &object.status_only(metadata)).await;
-    settle(&api, object, reply).await
+    let request = request(object).replace_subresource("status", &object.name_any(), &params, body);
+    settle(client, object, request).await
 }
 
 /// Puts our finalizer on.
@@ -78,36 +82,48 @@ async fn set_finalizers<K: Kind>(
     object: &K,
     finalizers: Vec<String>,
 ) -> Result<Written<K>, kube::Error> {
-    let api = api(client, object);
     let patch = json!({ "metadata": {
         "uid": object.meta().uid,
         "resourceVersion": object.meta().resource_version,
         "finalizers": finalizers,
     }});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let reply = api.patch(&object.name_any(), &params, &Patch::Merge(patch)).await;
-    settle(&api, object, reply).await
+    let request = request(object).patch(&object.name_any(), &params, &Patch::Merge(patch));
+    settle(client, object, request).await
 }
 
+/// Sends a write, and says how it went.
 async fn settle<K: Kind>(
-    api: &Api<K>,
+    client: &Client,
     object: &K,
-    reply: Result<K, kube::Error>,
+    write: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
 ) -> Result<Written<K>, kube::Error> {
-    match reply {
+    match send(client, write).await {
         Ok(written) => Ok(Written::Done(Arc::new(written))),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Gone),
         Err(kube::Error::Api(status)) if status.code == 409 => {
             // Either the version has moved on, or another object has taken the name; reading it tells.
-            match api.get_opt(&object.name_any()).await? {
-                Some(now) if now.meta().uid == object.meta().uid => Ok(Written::Conflict(Arc::new(now))),
-                _ => Ok(Written::Gone),
+            match send(client, request(object).get(&object.name_any(), &GetParams::default())).await {
+                Ok::<K, _>(now) if now.meta().uid == object.meta().uid => {
+                    Ok(Written::Conflict(Arc::new(now)))
+                }
+                Ok(_) => Ok(Written::Gone),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Gone),
+                Err(error) => Err(error),
             }
         }
         Err(error) => Err(error),
     }
 }
 
-fn api<K: Kind>(client: &Client, object: &K) -> Api<K> {
-    Api::namespaced(client.clone(), &object.namespace().unwrap_or_default())
+fn request<K: Kind>(object: &K) -> Request {
+    Request::new(K::url_path(&(), object.meta().namespace.as_deref()))
+}
+
+async fn send<K: Kind>(
+    client: &Client,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<K, kube::Error> {
+    let decoded: Decoded<K> = client.request(request.map_err(kube::Error::BuildRequest)?).await?;
+    decoded.0.map_err(|undecodable| kube::Error::SerdeError(serde_json::Error::custom(undecodable)))
 }

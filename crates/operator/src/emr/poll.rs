@@ -148,6 +148,13 @@ impl Poller {
         self.state().clusters.get(&home)?.problem.clone()
     }
 
+    /// For how long a run is tracked.
+    pub fn tracked_for(&self, uid: &str) -> Option<Duration> {
+        let state = self.state();
+        let (home, run_id) = state.homes.get(uid)?;
+        state.clusters.get(home)?.book.tracked_for(run_id, now())
+    }
+
     /// How many runs are tracked.
     pub fn tracked(&self) -> usize {
         self.state().clusters.values().map(|cluster| cluster.book.len()).sum()

@@ -79,6 +79,11 @@ impl Book {
         self.runs.get(run_id).filter(|run| !run.seeded).map(|run| &run.last)
     }
 
+    /// For how long a run is tracked.
+    pub(super) fn tracked_for(&self, run_id: &str, now: Timestamp) -> Option<Duration> {
+        self.runs.get(run_id).map(|run| since(run.tracked_at, now))
+    }
+
     /// Adds a run; one that is there already stays as it is.
     pub(super) fn track(&mut self, tracked: Tracked, now: Timestamp) -> bool {
         if self.runs.contains_key(&tracked.run_id) {

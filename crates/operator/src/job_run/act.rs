@@ -10,7 +10,6 @@ use emrcontainers_api::job_run::{PENDING, is_final};
 use emrcontainers_api::status::AckResourceMetadata;
 use kube::ResourceExt;
 
-use super::Progress;
 use super::plan::{self, Submitted};
 use super::report::{Reported, report};
 use super::request;
@@ -23,11 +22,11 @@ use crate::emr::model::{self, JobRunFilter, StartJobRun};
 use crate::emr::poll::{Observation, Tracked};
 use crate::emr::pool::Scope;
 use crate::event::reason;
-use crate::pass::{Next, PassError};
+use crate::pass::{Next, PassError, Progress};
 use crate::timing;
 use crate::write::{self, Written};
 
-pub(super) type Result = std::result::Result<Progress, PassError>;
+pub(super) type Result = std::result::Result<Progress<JobRun>, PassError>;
 
 /// One step of a pass over a run.
 pub struct Pass<'a> {
@@ -43,7 +42,7 @@ pub struct Pass<'a> {
 
 impl Pass<'_> {
     /// Nothing is to be done: nothing of ours goes on for the object either.
-    pub fn rest(&self) -> Progress {
+    pub fn rest(&self) -> Progress<JobRun> {
         self.context.poller.untrack(self.uid);
         Progress::End(Next::Await)
     }
@@ -119,7 +118,7 @@ impl Pass<'_> {
                 let sought = if may_exist { self.seek(&virtual_cluster_id, &token).await } else { Ok(None) };
                 return match sought {
                     Ok(None) => self.start_failed(&error).await,
-                    Ok(Some(job)) => self.submitted(self.found(job, &virtual_cluster_id)).await,
+                    Ok(Some(job)) => Ok(self.accepted(self.found(job, &virtual_cluster_id))),
                     Err(error) => self.failed(&error).await,
                 };
             }
@@ -130,7 +129,25 @@ impl Pass<'_> {
             virtual_cluster_id,
             overrides,
         };
-        self.submitted(submission).await
+        Ok(self.accepted(submission))
+    }
+
+    /// Remembers the id that the service gave; it is saved in the next step, behind the starts of others.
+    pub(super) fn accepted(&self, submission: Submission) -> Progress<JobRun> {
+        let created = self.run.creation_timestamp().map(|time| self.context.now().duration_since(time.0));
+        self.context.metrics.submitted(created.map(jiff::SignedDuration::unsigned_abs).unwrap_or_default());
+        tracing::info!(id = submission.id, "job run submitted");
+        // What it does until its id is saved is seen, and is saved with it.
+        let tracked = Tracked {
+            run_id: submission.id.clone(),
+            key: self.key(),
+            just_started: true,
+            state: Some(PENDING.to_owned()),
+            created_at: None,
+        };
+        self.context.poller.track(&self.scope(), &submission.virtual_cluster_id, tracked);
+        self.context.job_runs.update(self.uid, |memory| memory.submission = Some(Box::new(submission)));
+        Progress::Started(Arc::clone(self.run))
     }
 
     async fn start_failed(&self, error: &EmrError) -> Result {
@@ -181,12 +198,13 @@ impl Pass<'_> {
             .is_some_and(|ready| ready.reason.as_deref() == Some(reason::WAITING_FOR_QUOTA))
     }
 
-    /// Saves the id that the service gave, first in memory: if the write fails, the call isn't repeated.
-    pub async fn submitted(&self, submission: Submission) -> Result {
-        self.context
-            .job_runs
-            .update(self.uid, |memory| memory.submission = Some(Box::new(submission.clone())));
-        match self.report(&Situation::Submitted(&submission)).await? {
+    /// Saves the id that the service gave. It stays in memory until then: if the write fails, the call isn't repeated.
+    pub async fn save(&self, submission: Submission, observation: Option<&Observation>) -> Result {
+        let seen = match observation {
+            Some(Observation::Run(seen)) => Some(seen),
+            Some(Observation::Gone) | None => None,
+        };
+        match self.report(&Situation::Submitted(&submission, seen)).await? {
             Reported::Said(run) => {
                 self.context.job_runs.update(self.uid, |memory| memory.submission = None);
                 Ok(Progress::Again(run))

@@ -3,9 +3,8 @@
 //! Must not decide what to do: `plan` does. Invariant: the finalizer comes off only when no live job can belong to the object.
 
 use emrcontainers_api::job_run::{CANCEL_PENDING, is_final};
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 
-use super::Progress;
 use super::act::{Pass, Result};
 use super::plan::Submitted;
 use super::report::Reported;
@@ -14,7 +13,7 @@ use crate::emr::error::Class;
 use crate::emr::limit::{Grant, Kind as TurnKind, Turn};
 use crate::emr::poll::Observation;
 use crate::event::{EventType, reason};
-use crate::pass::Next;
+use crate::pass::{Next, Progress};
 use crate::timing;
 use crate::write::{self, Written};
 
@@ -55,10 +54,10 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether the service may not show the run everywhere yet.
+    /// Whether the service may not show the run everywhere yet: no list has shown it, and hasn't had the time to.
     fn is_new(&self) -> bool {
-        let created = self.run.creation_timestamp();
-        created.is_none_or(|at| self.context.now().duration_since(at.0).unsigned_abs() < timing::LISTS_LAG)
+        let seen = self.run.status.as_ref().is_some_and(|status| status.created_at.is_some());
+        !seen && self.context.poller.tracked_for(self.uid).is_some_and(|time| time < timing::LISTS_LAG)
     }
 
     /// Waits for the end of a run that is being cancelled, and tells it; the object is released after that.
@@ -88,7 +87,7 @@ impl Pass<'_> {
     pub async fn find(&self, virtual_cluster_id: &str, token: &str) -> Result {
         match self.seek(virtual_cluster_id, token).await {
             Ok(Some(job)) if is_final(&job.state) => self.release().await,
-            Ok(Some(job)) => self.submitted(self.found(job, virtual_cluster_id)).await,
+            Ok(Some(job)) => Ok(self.accepted(self.found(job, virtual_cluster_id))),
             Ok(None) if !self.context.lists_are_settled() => {
                 Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
             }

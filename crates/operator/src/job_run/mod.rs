@@ -1,6 +1,6 @@
 //! The kind JobRun: observe, plan, act, report.
 //!
-//! This file drives a pass from step to step; [`plan`] decides, [`act`] makes the one call, [`report`] writes what came
+//! This file makes one step of a pass; [`plan`] decides, [`act`] makes the one call, [`report`] writes what came
 //! of it. Invariant: every step ends in a write, a call, or the end of the pass.
 
 pub mod act;
@@ -17,13 +17,14 @@ pub mod target;
 use std::sync::Arc;
 
 use emrcontainers_api::JOB_RUN_FINALIZER;
-use emrcontainers_api::job_run::{JobRun, JobRunSpec, is_final};
+use emrcontainers_api::job_run::{JobRun, JobRunSpec, JobRunStatus, is_final};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use crate::context::Context;
+use crate::decode::Assembled;
 use crate::memory::Memories;
-use crate::pass::{Next, PassError, Reconciled};
+use crate::pass::{PassError, Progress, Reconciled};
 use crate::tags;
 use crate::turnstile::Turnstile;
 use crate::watch::{Watched, prune_metadata};
@@ -31,22 +32,16 @@ use crate::write::Kind;
 use plan::{Step, View};
 use target::{ClusterTarget, Target};
 
-/// Steps in one pass; the longest way (finalizer, conflict, start, report) has fewer.
-const MAX_STEPS: usize = 8;
-
-/// How a step went.
-pub enum Progress {
-    /// The pass ends here.
-    End(Next),
-    /// The object has changed under or by us: plan anew.
-    Again(Arc<JobRun>),
-}
-
 impl Kind for JobRun {
     const FINALIZER: &'static str = JOB_RUN_FINALIZER;
+}
 
-    fn status_only(&self, metadata: ObjectMeta) -> Self {
-        Self { metadata, spec: JobRunSpec::default(), status: self.status.clone() }
+impl Assembled for JobRun {
+    type Spec = JobRunSpec;
+    type Status = JobRunStatus;
+
+    fn assemble(metadata: ObjectMeta, spec: JobRunSpec, status: Option<JobRunStatus>) -> Self {
+        Self { metadata, spec, status }
     }
 }
 
@@ -89,20 +84,13 @@ impl Reconciled for JobRun {
         context.job_run_scopes.get(namespace, name)
     }
 
-    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Next, PassError> {
-        let mut run = object;
-        for _ in 0..MAX_STEPS {
-            match step(&run, context).await? {
-                Progress::End(next) => return Ok(next),
-                Progress::Again(newer) => run = newer,
-            }
-        }
-        Err(PassError::Contended)
+    async fn step(object: &Arc<Self>, context: &Context) -> Result<Progress<Self>, PassError> {
+        step(object, context).await
     }
 }
 
 /// Observes, plans and acts, once.
-async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress, PassError> {
+async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, PassError> {
     let uid = run.uid().unwrap_or_default();
     let target = resolve(run, context);
     let memory = context.job_runs.get(&uid);
@@ -127,7 +115,7 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress, PassErro
         Step::AwaitReference => pass.await_reference().await,
         Step::AddFinalizer => pass.add_finalizer().await,
         Step::Start(request) => pass.start(*request).await,
-        Step::Save(submission) => pass.submitted(*submission).await,
+        Step::Save(submission) => pass.save(*submission, observation.as_ref()).await,
         Step::Observe(submitted) => pass.observe(&submitted, observation.as_ref()).await,
         Step::Cancel(submitted) => pass.cancel(&submitted).await,
         Step::AwaitEnd(submitted) => pass.await_end(&submitted, observation.as_ref()).await,

@@ -256,7 +256,7 @@ impl World {
             overrides: None,
         };
         self.memory.submission = Some(Box::new(submission.clone()));
-        self.write(run, &Situation::Submitted(&submission), fails);
+        self.write(run, &Situation::Submitted(&submission, None), fails);
         if !fails {
             self.memory.submission = None;
         }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use emrcontainers_api::condition;
 use emrcontainers_api::job_run::{self, JobRun, JobRunStatus};
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 
 use super::status::{self, Manner, Situation};
 use crate::context::Context;
+use crate::emr::poll::Observed;
 use crate::event::{EventType, reason};
 use crate::metrics::Kind;
 use crate::pass::PassError;
@@ -61,9 +62,6 @@ pub async fn report(
 /// Publishes the event that belongs to a status change.
 fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, context: &Context) {
     let Some(after) = after else { return };
-    let before = run.status.as_ref().and_then(|status| status.state.as_deref());
-    let ready = condition::find(&after.conditions, condition::READY);
-    let message = || ready.and_then(|ready| ready.message.clone()).unwrap_or_default();
     let (type_, reason, note) = match situation {
         Situation::Reference { why, .. } => {
             (EventType::Normal, reason::WAITING_FOR_REFERENCE, (*why).to_owned())
@@ -76,13 +74,17 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         Situation::Refused(why) => {
             (EventType::Warning, reason::REFUSED, format!("{why}; {}", status::REFUSED_REMEDY))
         }
-        Situation::Lost => (EventType::Warning, reason::NOT_FOUND, message()),
-        Situation::Submitted(submission) => {
+        Situation::Lost => (EventType::Warning, reason::NOT_FOUND, message(after)),
+        Situation::Submitted(submission, seen) => {
             let note = format!(
                 "job run {} was submitted to virtual cluster {}",
                 submission.id, submission.virtual_cluster_id
             );
-            (EventType::Normal, reason::SUBMITTED, note)
+            context.events.publish(&run.object_ref(&()), EventType::Normal, reason::SUBMITTED, &note);
+            if let Some(seen) = seen {
+                tell_of_state(run, Some(job_run::PENDING), after, seen, context);
+            }
+            return;
         }
         Situation::CancelAsked => (
             EventType::Normal,
@@ -90,29 +92,40 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
             "the object is being deleted: its job run is cancelled".to_owned(),
         ),
         Situation::Acknowledged => return,
-        Situation::Observed(_) => {
-            let state = after.state.as_deref().unwrap_or_default();
-            if before == Some(state) {
-                return;
-            }
-            let (type_, reason) = of_state(state);
-            (type_, reason, message())
+        Situation::Observed(seen) => {
+            let before = run.status.as_ref().and_then(|status| status.state.as_deref());
+            return tell_of_state(run, before, after, seen, context);
         }
     };
     context.events.publish(&run.object_ref(&()), type_, reason, &note);
-    if let Situation::Observed(seen) = situation
-        && job_run::is_final(&seen.state)
+}
+
+/// Publishes the event of a state that is another than before, and takes the measure of an end.
+fn tell_of_state(
+    run: &JobRun,
+    before: Option<&str>,
+    after: &JobRunStatus,
+    seen: &Observed,
+    context: &Context,
+) {
+    let state = after.state.as_deref().unwrap_or_default();
+    if before != Some(state) {
+        let (type_, reason) = of_state(state);
+        context.events.publish(&run.object_ref(&()), type_, reason, &message(after));
+    }
+    if job_run::is_final(&seen.state)
         && let Some(finished_at) = seen.finished_at
     {
         let lag = context.now().duration_since(finished_at);
         context.metrics.state_lag(lag.unsigned_abs());
         tracing::info!(state = seen.state, id = after.id.as_deref().unwrap_or_default(), "job run ended");
     }
-    if matches!(situation, Situation::Submitted(_)) {
-        let created = run.creation_timestamp().map(|time| context.now().duration_since(time.0));
-        context.metrics.submitted(created.map(jiff::SignedDuration::unsigned_abs).unwrap_or_default());
-        tracing::info!(id = after.id.as_deref().unwrap_or_default(), "job run submitted");
-    }
+}
+
+/// What `Ready` says.
+fn message(status: &JobRunStatus) -> String {
+    let ready = condition::find(&status.conditions, condition::READY);
+    ready.and_then(|ready| ready.message.clone()).unwrap_or_default()
 }
 
 fn of_state(state: &str) -> (EventType, &'static str) {

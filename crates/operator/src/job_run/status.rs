@@ -52,8 +52,8 @@ pub enum Situation<'a> {
     Trouble(&'a str),
     /// The run can't be submitted as it is described.
     Refused(&'a str),
-    /// The service has accepted the run.
-    Submitted(&'a Submission),
+    /// The service has accepted the run, and may have said something of it since.
+    Submitted(&'a Submission, Option<&'a Observed>),
     /// The service said something of the run.
     Observed(&'a Observed),
     /// The service was asked to cancel the run.
@@ -137,7 +137,7 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
             status.failure_reason = None;
             status.state_details = None;
         }
-        Situation::Submitted(submission) => {
+        Situation::Submitted(submission, seen) => {
             status.id = Some(submission.id.clone());
             status.virtual_cluster_id = Some(submission.virtual_cluster_id.clone());
             status.ack_resource_metadata = Some(submission.place.clone());
@@ -145,6 +145,9 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
             status.state = Some(PENDING.to_owned());
             status.failure_reason = None;
             status.state_details = None;
+            if let Some(seen) = seen {
+                observe(status, seen);
+            }
         }
         Situation::Observed(seen) => observe(status, seen),
         Situation::CancelAsked if !has_ended(status) => status.state = Some(CANCEL_PENDING.to_owned()),

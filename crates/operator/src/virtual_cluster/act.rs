@@ -11,7 +11,6 @@ use emrcontainers_api::virtual_cluster::{
     ARRESTED, RUNNING, SchedulerConfiguration, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster,
 };
 
-use super::Progress;
 use super::plan;
 use super::status::{SeenCluster, Situation};
 use crate::context::Context;
@@ -20,12 +19,12 @@ use crate::emr::error::{Class, EmrError};
 use crate::emr::model::{self, CreateVirtualCluster, VirtualClusterFilter};
 use crate::emr::pool::Scope;
 use crate::event::{EventType, reason};
-use crate::pass::{Next, PassError};
+use crate::pass::{Next, PassError, Progress};
 use crate::tags::{self, TagChange};
 use crate::timing;
 use crate::write::{self, Written};
 
-pub(super) type Result<T = Progress> = std::result::Result<T, PassError>;
+pub(super) type Result<T = Progress<VirtualCluster>> = std::result::Result<T, PassError>;
 
 /// Appended when the service no longer has the cluster.
 const GONE: &str = "the virtual cluster was terminated outside of this object, or has expired; to create it anew, delete \

@@ -1,6 +1,6 @@
 //! The kind VirtualCluster: observe, plan, act, report.
 //!
-//! This file drives a pass from step to step; [`plan`] decides, [`act`] makes the calls, [`status`] builds the status.
+//! This file makes one step of a pass; [`plan`] decides, [`act`] makes the calls, [`status`] builds the status.
 //! Invariant: every step ends in a write, a call, or the end of the pass.
 
 pub mod act;
@@ -12,36 +12,35 @@ pub mod status;
 
 use std::sync::Arc;
 
-use emrcontainers_api::virtual_cluster::{VirtualCluster, VirtualClusterSpec};
+use emrcontainers_api::virtual_cluster::{VirtualCluster, VirtualClusterSpec, VirtualClusterStatus};
 use emrcontainers_api::{JobRun, VIRTUAL_CLUSTER_FINALIZER};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use crate::context::Context;
+use crate::decode::Assembled;
 use crate::job_run::plan::{may_be_live, virtual_cluster_of};
 use crate::memory::Memories;
-use crate::pass::{Next, PassError, Reconciled};
+use crate::pass::{Next, PassError, Progress, Reconciled};
 use crate::turnstile::Turnstile;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
 use plan::{Step, View};
 
-/// Steps in one pass; the longest way (finalizer, conflict, create, report) has fewer.
-const MAX_STEPS: usize = 8;
-
-/// How a step went.
-pub enum Progress {
-    /// The pass ends here.
-    End(Next),
-    /// The object has changed under or by us: plan anew.
-    Again(Arc<VirtualCluster>),
-}
-
 impl Kind for VirtualCluster {
     const FINALIZER: &'static str = VIRTUAL_CLUSTER_FINALIZER;
+}
 
-    fn status_only(&self, metadata: ObjectMeta) -> Self {
-        Self { metadata, spec: VirtualClusterSpec::default(), status: self.status.clone() }
+impl Assembled for VirtualCluster {
+    type Spec = VirtualClusterSpec;
+    type Status = VirtualClusterStatus;
+
+    fn assemble(
+        metadata: ObjectMeta,
+        spec: VirtualClusterSpec,
+        status: Option<VirtualClusterStatus>,
+    ) -> Self {
+        Self { metadata, spec, status }
     }
 }
 
@@ -76,19 +75,15 @@ impl Reconciled for VirtualCluster {
         context.cluster_scopes.get(namespace, name)
     }
 
-    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Next, PassError> {
-        let mut cluster = object;
-        for _ in 0..MAX_STEPS {
-            match step(&cluster, context).await? {
-                Progress::End(next) => return Ok(next),
-                Progress::Again(newer) => cluster = newer,
-            }
-        }
-        Err(PassError::Contended)
+    async fn step(object: &Arc<Self>, context: &Context) -> Result<Progress<Self>, PassError> {
+        step(object, context).await
     }
 }
 
-async fn step(cluster: &Arc<VirtualCluster>, context: &Context) -> Result<Progress, PassError> {
+async fn step(
+    cluster: &Arc<VirtualCluster>,
+    context: &Context,
+) -> Result<Progress<VirtualCluster>, PassError> {
     let uid = cluster.uid().unwrap_or_default();
     if cluster.metadata.deletion_timestamp.is_some() {
         // A cluster must not be deleted because its runs aren't known yet.

@@ -5,12 +5,11 @@
 use emrcontainers_api::virtual_cluster::{VirtualCluster, VirtualClusterStatus};
 use kube::Resource;
 
-use super::Progress;
 use super::act::{Pass, Result};
 use super::status::{self, Situation};
 use crate::event::{EventType, reason};
 use crate::metrics::Kind;
-use crate::pass::Next;
+use crate::pass::{Next, Progress};
 use crate::write::{self, Written};
 
 impl Pass<'_> {
