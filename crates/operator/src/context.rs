@@ -23,7 +23,6 @@ use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::settings::{self, DeletionPolicy, Settings};
 use crate::timing;
-use crate::turnstile::Turnstile;
 
 /// What every pass works with.
 pub struct Context {
@@ -51,10 +50,6 @@ pub struct Context {
     pub job_run_scopes: Scopes<JobRun>,
     /// The VirtualClusters, as the watch has them.
     pub cluster_scopes: Scopes<VirtualCluster>,
-    /// Bounds the passes over JobRuns.
-    pub job_run_turns: Turnstile,
-    /// Bounds the passes over VirtualClusters.
-    pub cluster_turns: Turnstile,
     /// JobRuns that wait for a VirtualCluster.
     pub waiters: Waiters,
     /// When the controllers started.

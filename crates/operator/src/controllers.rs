@@ -9,12 +9,10 @@ use std::time::Instant;
 use anyhow::Context as _;
 use emrcontainers_api::job_run::{JobRun, is_final};
 use emrcontainers_api::virtual_cluster::VirtualCluster;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, future};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, future, stream};
 use kube::api::{Api, ListParams};
 use kube::{Client, Resource, ResourceExt};
-use kube_runtime::Controller;
-use kube_runtime::controller::{Action, Config};
 use kube_runtime::reflector::store::Writer;
 use kube_runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -30,10 +28,11 @@ use crate::job_run::plan::virtual_cluster_of;
 use crate::memory::Memories;
 use crate::metrics::{Metrics, RunState};
 use crate::observer::Counting;
-use crate::pass::{self, Reconciled};
+use crate::pass::Reconciled;
+use crate::runner;
 use crate::settings::Settings;
+use crate::starts::Starts;
 use crate::timing;
-use crate::turnstile::{Starts, Turnstile};
 use crate::virtual_cluster;
 use crate::watch::{Hooks, Watched, watch};
 
@@ -140,8 +139,6 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         clusters: Memories::default(),
         job_run_scopes: Scopes(runs.iter().map(Half::scope).collect()),
         cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
-        job_run_turns: Turnstile::new(process.settings.max_concurrent_syncs, process.starts.clone()),
-        cluster_turns: Turnstile::new(process.settings.max_concurrent_syncs, process.starts.clone()),
         waiters: Waiters::default(),
         progress: process.liveness.heartbeat("passes", timing::STUCK),
         started: Instant::now(),
@@ -149,32 +146,31 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         settings: process.settings.clone(),
     });
     count_runs_on_scrape(&context);
-    let controllers: Vec<BoxFuture<'_, ()>> = clusters
-        .into_iter()
-        .map(|half| {
-            let hooks = ClusterHooks { context: Arc::clone(&context), listed: half.listed.clone() };
-            controller(half, &context, Arc::new(hooks), &stop)
-        })
-        .chain(runs.into_iter().map(|half| {
-            let hooks = RunHooks { context: Arc::clone(&context), listed: half.listed.clone() };
-            let controller = controller(half, &context, Arc::new(hooks), &stop);
-            // A run must not be judged before the clusters that it may refer to are known.
-            let known = context.cluster_scopes.listed();
-            let stop = &stop;
-            async move {
-                if until(stop, known).await.is_some() {
-                    controller.await;
-                }
-            }
-            .boxed()
-        }))
-        .collect();
+    let hooks = |listed| Arc::new(ClusterHooks { context: Arc::clone(&context), listed });
+    let cluster_triggers = clusters.into_iter().map(|half| {
+        let hooks = hooks(half.listed.clone());
+        triggers(half, &context, hooks)
+    });
+    let of_clusters = stream::select_all(cluster_triggers);
+    let hooks = |listed| Arc::new(RunHooks { context: Arc::clone(&context), listed });
+    let run_triggers = runs.into_iter().map(|half| {
+        let hooks = hooks(half.listed.clone());
+        triggers(half, &context, hooks)
+    });
+    let of_runs = stream::select_all(run_triggers);
+    let cluster_passes = runner::run(of_clusters, Arc::clone(&context), process.starts.clone(), stop.clone());
+    let run_passes = async {
+        // A run must not be judged before the clusters that it may refer to are known.
+        if until(&stop, context.cluster_scopes.listed()).await.is_some() {
+            runner::run(of_runs, Arc::clone(&context), process.starts.clone(), stop.clone()).await;
+        }
+    };
     let listed = future::join(context.job_run_scopes.listed(), context.cluster_scopes.listed());
     let listed = listed.map(|_| stores.open());
     let woken = wake_runs(awakened, Arc::clone(&context));
     let beat = beat_while_idle(&context);
     tokio::select! {
-        _ = future::join_all(controllers) => Ok(()),
+        _ = future::join(cluster_passes, run_passes) => Ok(()),
         // Never ends by itself: readiness is a remark, not work.
         () = listed.then(|()| future::pending()) => Ok(()),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
@@ -182,32 +178,16 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     }
 }
 
-/// Runs one kind's controller in one namespace until `stop`.
-fn controller<K: Reconciled + kube_runtime::reflector::Lookup<DynamicType = ()>>(
+/// What asks for passes over the objects of a kind in a watched namespace: its watch, and whoever wakes one.
+fn triggers<K: Reconciled>(
     half: Half<K>,
-    context: &Arc<Context>,
+    context: &Context,
     hooks: Arc<dyn Hooks<K>>,
-    stop: &CancellationToken,
-) -> BoxFuture<'static, ()> {
-    let Half { namespace, reader, writer, woken, wake: _, listed: _ } = half;
-    let stream = watch(&context.client, namespace.as_deref(), writer, hooks, &context.metrics);
-    let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
-    // Unbounded here, since the turnstile bounds it, and in order.
-    let config = Config::default().concurrency(0);
-    let stop = stop.clone();
-    Controller::for_stream(stream, reader)
-        .with_config(config)
-        .reconcile_on(woken)
-        .graceful_shutdown_on(async move { stop.cancelled().await })
-        .run(pass::pass::<K>, |_, _, _| Action::await_change(), Arc::clone(context))
-        .for_each(|result| {
-            if let Err(error) = result {
-                // An object that was deleted between its wake-up and its pass, as a rule.
-                tracing::debug!(kind = K::KIND.as_str(), %error, "no pass was made");
-            }
-            future::ready(())
-        })
-        .boxed()
+) -> BoxStream<'static, ObjectRef<K>> {
+    let Half { namespace, reader: _, writer, woken, wake: _, listed: _ } = half;
+    let watched = watch(&context.client, namespace.as_deref(), writer, hooks, &context.metrics);
+    let woken = stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
+    stream::select(watched, woken).boxed()
 }
 
 /// Wakes the runs that the poller and the queues name.

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event_series::{Sent, SeriesMemory};
 use crate::metrics::{Dropped, Metrics};
+use crate::starts::Starts;
 use crate::timing::{EVENT_FAILURE_LOG, EVENT_HOLD, EVENT_PUBLISH};
-use crate::turnstile::Starts;
 
 /// The reasons of our events: a stable interface, by which tools select.
 pub mod reason {

@@ -21,14 +21,16 @@ mod observer;
 pub mod pass;
 mod process_metrics;
 pub mod quotas;
+pub mod runner;
 pub mod server;
 pub mod settings;
+pub mod starts;
 pub mod tags;
 pub mod telemetry;
 pub mod timing;
-pub mod turnstile;
 pub mod virtual_cluster;
 pub mod watch;
+pub mod work_queue;
 pub mod write;
 
 use anyhow::{Context, bail};
@@ -41,7 +43,7 @@ use crate::leader::Outcome;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::turnstile::Starts;
+use crate::starts::Starts;
 
 /// Runs the operator until `stop`, and then until the passes that run have ended and the lease is given back.
 ///

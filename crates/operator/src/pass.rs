@@ -3,19 +3,20 @@
 //! Knows nothing of what a kind does. Invariant: a pass that fails is repeated, later each time, and never at the same
 //! moment as all others.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube_runtime::controller::Action;
+use futures::FutureExt;
+use kube_runtime::reflector::ObjectRef;
 use rand::RngExt;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::context::Context;
 use crate::memory::{Memories, version};
 use crate::metrics::Outcome;
 use crate::timing;
-use crate::turnstile::Turnstile;
 use crate::watch::Watched;
 
 /// When to look at the object again.
@@ -38,8 +39,8 @@ pub enum Progress<K> {
     End(Next),
     /// The object has changed under or by us: plan anew.
     Again(Arc<K>),
-    /// The AWS resource is there, and this process knows it: the rest of the pass lets the starts of others go first.
-    Started(Arc<K>),
+    /// The AWS resource is there, and this process knows it: to write that down lets the starts of others go first.
+    Started,
 }
 
 /// Steps in one pass; the longest way (finalizer, conflict, start, save, report) has fewer.
@@ -73,9 +74,6 @@ pub trait Reconciled: Watched {
     /// What this process remembers of the kind's objects.
     fn memories(context: &Context) -> &Memories<Self>;
 
-    /// Bounds the passes of the kind.
-    fn turns(context: &Context) -> &Turnstile;
-
     /// The object as the watch gave it last.
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>>;
 
@@ -86,12 +84,19 @@ pub trait Reconciled: Watched {
     ) -> impl Future<Output = Result<Progress<Self>, PassError>> + Send;
 }
 
+/// Whether and when another pass follows without being asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// When something asks for it.
+    Never,
+    /// Then.
+    After(Duration),
+    /// In its turn, to write down what this one started.
+    Save,
+}
+
 /// Makes a pass and decides when the next one is.
-///
-/// The pass is a task of its own: a bug that panics on one object stops no other. The controller
-/// looks at all its passes whenever one of them moves, so one that waits must be cheap to look at: only the task's handle
-/// is left to it. The task ends when this future is dropped, so no pass outlives the lease.
-pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Result<Action, PassError> {
+pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Again {
     let uid = object.meta().uid.clone().unwrap_or_default();
     let span = info_span!(
         "pass",
@@ -100,94 +105,73 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Resul
         // Not `name`: the JSON log gives that key to the span itself.
         object = object.meta().name.as_deref().unwrap_or_default(),
     );
-    let memories = K::memories(&context);
-    let waiting = Instant::now();
-    let task = tokio::spawn(in_turn(object, Arc::clone(&context)).instrument(span.clone()));
-    let (result, started) = match AbortOnDropHandle::new(task).await {
-        Ok(ended) => ended,
-        Err(error) => (Err(PassError::Panicked(error.to_string())), waiting),
-    };
-    let (action, outcome) = span.in_scope(|| conclude(result, memories, &uid));
-    context.metrics.pass(K::KIND, outcome, started.elapsed());
-    context.progress.beat();
-    Ok(action)
-}
-
-/// Waits for the object's turn and makes the pass; says when the turn came.
-///
-/// The steps are in a box that isn't there while the pass waits: it is some kilobytes, and thousands may wait.
-async fn in_turn<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> (Result<Next, PassError>, Instant) {
-    let is_start = object.is_start();
-    let turn = K::turns(&context).enter(is_start).await;
-    let begun = Instant::now();
-    let object = match Box::pin(steps(freshest(object, &context), &context)).await {
-        Ok(Ended::Pass(next)) => return (Ok(next), begun),
-        Ok(Ended::Start(object)) => object,
-        Err(error) => return (Err(error), begun),
-    };
-    let _turn = turn.make_way().await;
-    let rest = Box::pin(steps(freshest(object, &context), &context)).await;
-    let next = rest.and_then(|ended| match ended {
-        Ended::Pass(next) => Ok(next),
-        Ended::Start(_) => Err(PassError::Contended),
-    });
-    (next, begun)
+    async {
+        let started = Instant::now();
+        // A bug that panics on one object stops no other.
+        let result = AssertUnwindSafe(steps(object, &context)).catch_unwind().await;
+        let result = result.unwrap_or_else(|panic| Err(PassError::Panicked(message(&*panic))));
+        let (again, outcome) = conclude(result, K::memories(&context), &uid);
+        context.metrics.pass(K::KIND, outcome, started.elapsed());
+        context.progress.beat();
+        again
+    }
+    .instrument(span)
+    .await
 }
 
 /// What the steps came to.
-enum Ended<K> {
+enum Ended {
     Pass(Next),
-    Start(Arc<K>),
+    Start,
 }
 
 /// Makes steps until the pass ends, or its start is through.
-async fn steps<K: Reconciled>(mut object: Arc<K>, context: &Context) -> Result<Ended<K>, PassError> {
+async fn steps<K: Reconciled>(mut object: Arc<K>, context: &Context) -> Result<Ended, PassError> {
     for _ in 0..MAX_STEPS {
         let step = tokio::time::timeout(timing::STEP, K::step(&object, context));
         match step.await.unwrap_or(Err(PassError::Timeout(timing::STEP)))? {
             Progress::End(next) => return Ok(Ended::Pass(next)),
             Progress::Again(newer) => object = newer,
-            Progress::Started(object) => return Ok(Ended::Start(object)),
+            Progress::Started => return Ok(Ended::Start),
         }
     }
     Err(PassError::Contended)
 }
 
-/// The newest state of an object that this process has seen.
+/// The newest state of an object that this process has seen: what the watch gave, or what our last write returned.
 ///
-/// The object was taken from the store when the pass was scheduled. Until it runs, the watch may catch up with our last
-/// write, which is forgotten then: so memory is asked first and the store after it, and one of both has that write.
-fn freshest<K: Reconciled>(scheduled: Arc<K>, context: &Context) -> Arc<K> {
-    let known = K::memories(context).freshest(scheduled);
-    let meta = known.meta();
-    let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
-    let stored = K::stored(context, namespace.unwrap_or_default(), name.unwrap_or_default())
-        .filter(|stored| stored.meta().uid == meta.uid);
-    match stored {
-        Some(stored) if version(&*stored) > version(&*known) => stored,
-        Some(_) | None => known,
-    }
+/// The write is forgotten once the watch has caught up with it, so the store is asked after the memory: one of both has it.
+pub fn known<K: Reconciled>(object: &ObjectRef<K>, context: &Context) -> Option<Arc<K>> {
+    let namespace = object.namespace.as_deref().unwrap_or_default();
+    let stored = || K::stored(context, namespace, &object.name);
+    let known = K::memories(context).freshest(stored()?);
+    let later = stored().filter(|stored| stored.meta().uid == known.meta().uid);
+    Some(later.filter(|later| version(&**later) > version(&*known)).unwrap_or(known))
 }
 
 fn conclude<K: Reconciled>(
-    result: Result<Next, PassError>,
+    result: Result<Ended, PassError>,
     memories: &Memories<K>,
     uid: &str,
-) -> (Action, Outcome) {
+) -> (Again, Outcome) {
     match result {
-        Ok(Next::Await) => {
+        Ok(Ended::Start) => {
             memories.succeeded(uid);
-            (Action::await_change(), Outcome::Ok)
+            (Again::Save, Outcome::Ok)
         }
-        Ok(Next::After(delay)) => {
+        Ok(Ended::Pass(Next::Await)) => {
             memories.succeeded(uid);
-            (Action::requeue(delay), Outcome::Ok)
+            (Again::Never, Outcome::Ok)
         }
-        Ok(Next::Check(delay)) => (Action::requeue(delay), Outcome::Ok),
-        Ok(Next::Backoff) => {
+        Ok(Ended::Pass(Next::After(delay))) => {
+            memories.succeeded(uid);
+            (Again::After(delay), Outcome::Ok)
+        }
+        Ok(Ended::Pass(Next::Check(delay))) => (Again::After(delay), Outcome::Ok),
+        Ok(Ended::Pass(Next::Backoff)) => {
             let delay = backoff(memories.failed(uid));
             info!(retry_in_seconds = delay.as_secs_f32(), "tried again later");
-            (Action::requeue(delay), Outcome::Error)
+            (Again::After(delay), Outcome::Error)
         }
         Err(error) => {
             let delay = backoff(memories.failed(uid));
@@ -197,9 +181,15 @@ fn conclude<K: Reconciled>(
                 PassError::Panicked(_) => Outcome::Panic,
                 PassError::Kube(_) | PassError::Contended => Outcome::Error,
             };
-            (Action::requeue(delay), outcome)
+            (Again::After(delay), outcome)
         }
     }
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
 /// Doubles from failure to failure up to a bound, and is spread by a half so that no two objects march in step.

@@ -83,7 +83,3 @@ pub const EVENT_HOLD: Duration = Duration::from_millis(500);
 /// How long reports go one after the other before more go side by side. A look at a virtual cluster wakes a handful of
 /// runs, whose writes take some milliseconds each.
 pub const REST_PATIENCE: Duration = Duration::from_millis(100);
-
-/// How long a report of what is known already waits at most while objects wait to be started: enough for one start, and
-/// too short to be noticed.
-pub const REST_YIELDS: Duration = Duration::from_millis(50);

@@ -11,7 +11,7 @@ use emrcontainers_api::{GROUP, annotations};
 use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use kube::api::{Api, ObjectMeta};
 use kube::{Client, ResourceExt};
-use kube_runtime::reflector::{Lookup, Store, store::Writer};
+use kube_runtime::reflector::{Lookup, ObjectRef, Store, store::Writer};
 use kube_runtime::utils::WatchStreamExt;
 use kube_runtime::watcher::{self, Event, watcher};
 use tracing::{debug, warn};
@@ -46,14 +46,14 @@ pub trait Hooks<K>: Send + Sync + 'static {
     fn listed(&self);
 }
 
-/// Watches a kind in a namespace, or in all; yields the objects that are due for a pass.
+/// Watches a kind in a namespace, or in all; names the objects that are due for a pass.
 pub fn watch<K: Watched>(
     client: &Client,
     namespace: Option<&str>,
     writer: Writer<K>,
     hooks: Arc<dyn Hooks<K>>,
     metrics: &Metrics,
-) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K> {
+) -> impl Stream<Item = ObjectRef<K>> + Send + use<K> {
     let api: Api<Decoded<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
@@ -79,6 +79,8 @@ pub fn watch<K: Watched>(
         .map_ok(move |event| stream::iter(take_in(event, &*hooks, &reader).into_iter().map(Ok)))
         .try_flatten()
         .predicate_filter(due::<K>, kube_runtime::PredicateConfig::default())
+        // Errors were reported above.
+        .filter_map(|object| future::ready(object.ok().as_ref().map(ObjectRef::from_obj)))
 }
 
 /// An object that doesn't decode is skipped.

@@ -147,7 +147,7 @@ impl Pass<'_> {
         };
         self.context.poller.track(&self.scope(), &submission.virtual_cluster_id, tracked);
         self.context.job_runs.update(self.uid, |memory| memory.submission = Some(Box::new(submission)));
-        Progress::Started(Arc::clone(self.run))
+        Progress::Started
     }
 
     async fn start_failed(&self, error: &EmrError) -> Result {

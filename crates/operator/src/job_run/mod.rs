@@ -26,7 +26,6 @@ use crate::decode::Assembled;
 use crate::memory::Memories;
 use crate::pass::{PassError, Progress, Reconciled};
 use crate::tags;
-use crate::turnstile::Turnstile;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
 use plan::{Step, View};
@@ -72,10 +71,6 @@ impl Watched for JobRun {
 }
 
 impl Reconciled for JobRun {
-    fn turns(context: &Context) -> &Turnstile {
-        &context.job_run_turns
-    }
-
     fn memories(context: &Context) -> &Memories<Self> {
         &context.job_runs
     }

@@ -22,7 +22,6 @@ use crate::decode::Assembled;
 use crate::job_run::plan::{may_be_live, virtual_cluster_of};
 use crate::memory::Memories;
 use crate::pass::{Next, PassError, Progress, Reconciled};
-use crate::turnstile::Turnstile;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
 use plan::{Step, View};
@@ -63,10 +62,6 @@ impl Watched for VirtualCluster {
 }
 
 impl Reconciled for VirtualCluster {
-    fn turns(context: &Context) -> &Turnstile {
-        &context.cluster_turns
-    }
-
     fn memories(context: &Context) -> &Memories<Self> {
         &context.clusters
     }

@@ -1,0 +1,134 @@
+//! Runs the passes of a kind: takes in what asks for one, and gives each object its turn.
+//!
+//! Knows nothing of what a pass does. kube-runtime's `Controller` isn't used: it looks at all its passes whenever one of
+//! them moves, and picks the next object by the order of a hash set; with thousands of objects that costs more than the
+//! passes, and leaves some of them waiting for as long as others keep coming. Invariant: when [`run`] has ended or was
+//! dropped, no pass is under way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::{Stream, StreamExt};
+use kube_runtime::reflector::ObjectRef;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::time::DelayQueue;
+use tokio_util::time::delay_queue::Key;
+
+use crate::context::Context;
+use crate::pass::{self, Again, Reconciled};
+use crate::starts::{Pressing, Starts};
+use crate::work_queue::{Class, WorkQueue};
+
+/// Runs passes over the objects that `triggers` names until `stop`, and then until what has to be saved is saved.
+pub async fn run<K: Reconciled>(
+    triggers: impl Stream<Item = ObjectRef<K>> + Send,
+    context: Arc<Context>,
+    starts: Starts,
+    stop: CancellationToken,
+) {
+    let mut runner = Runner::<K>::new(context, starts);
+    let mut triggers = std::pin::pin!(triggers);
+    let mut stopping = false;
+    loop {
+        runner.begin_passes();
+        if stopping && runner.queue.is_idle() {
+            return;
+        }
+        let patience = runner.queue.patience(Instant::now());
+        tokio::select! {
+            biased;
+            Some(ended) = runner.passes.join_next() => {
+                match ended {
+                    Ok((object, again)) => runner.end_pass(&object, again, stopping),
+                    // A pass catches its own panics, and nobody aborts it.
+                    Err(error) => tracing::error!(%error, kind = K::KIND.as_str(), "a pass was lost"),
+                }
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                runner.queue.leave();
+            }
+            Some(due) = runner.delays.next(), if !stopping => {
+                let object = due.into_inner();
+                runner.delayed.remove(&object);
+                runner.ask(object);
+            }
+            trigger = triggers.next(), if !stopping => match trigger {
+                Some(object) => runner.ask(object),
+                None => return,
+            },
+            () = tokio::time::sleep(patience.unwrap_or_default()), if patience.is_some() => {}
+        }
+    }
+}
+
+struct Runner<K: Reconciled> {
+    context: Arc<Context>,
+    queue: WorkQueue<ObjectRef<K>>,
+    passes: JoinSet<(ObjectRef<K>, Again)>,
+    delays: DelayQueue<ObjectRef<K>>,
+    delayed: HashMap<ObjectRef<K>, Key>,
+    starts: Starts,
+    pressing: Option<Pressing>,
+}
+
+impl<K: Reconciled> Runner<K> {
+    fn new(context: Arc<Context>, starts: Starts) -> Self {
+        Self {
+            queue: WorkQueue::new(context.settings.max_concurrent_syncs),
+            passes: JoinSet::new(),
+            delays: DelayQueue::new(),
+            delayed: HashMap::new(),
+            context,
+            starts,
+            pressing: None,
+        }
+    }
+
+    /// Puts an object into the queue.
+    fn ask(&mut self, object: ObjectRef<K>) {
+        // An object that is gone has nothing to be done for.
+        if let Some(known) = pass::known::<K>(&object, &self.context) {
+            let class = if known.is_start() { Class::Start } else { Class::Rest };
+            self.queue.push(object, class, Instant::now());
+        }
+    }
+
+    /// Begins as many passes as may run.
+    fn begin_passes(&mut self) {
+        while let Some(object) = self.queue.pop(Instant::now()) {
+            // Whatever it was to be looked at for is seen to now.
+            if let Some(key) = self.delayed.remove(&object) {
+                self.delays.remove(&key);
+            }
+            let Some(known) = pass::known::<K>(&object, &self.context) else {
+                self.queue.done(&object, Instant::now());
+                continue;
+            };
+            let context = Arc::clone(&self.context);
+            self.passes.spawn(async move { (object, pass::pass::<K>(known, context).await) });
+        }
+        if !self.queue.presses() {
+            self.pressing = None;
+        } else if self.pressing.is_none() {
+            self.pressing = Some(self.starts.press());
+        }
+    }
+
+    fn end_pass(&mut self, object: &ObjectRef<K>, again: Again, stopping: bool) {
+        let now = Instant::now();
+        match again {
+            Again::Never => {}
+            // Before the pass is done, so that it isn't taken for a start once more.
+            Again::Save => self.queue.push(object.clone(), Class::Save, now),
+            Again::After(_) if stopping => {}
+            Again::After(delay) => {
+                let key = self.delays.insert(object.clone(), delay);
+                self.delayed.insert(object.clone(), key);
+            }
+        }
+        self.queue.done(object, now);
+    }
+}

@@ -1,0 +1,282 @@
+//! Which object gets a pass next: first come, first served within a class, and starts before the rest. Pure.
+//!
+//! Invariants: an object is never worked on twice at the same time, and what it is pushed for meanwhile is not lost; no
+//! more passes run than were allowed; the rest always has a way forward.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use crate::timing;
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// To report, to cancel, to clean up.
+    Rest,
+    /// To make an AWS resource.
+    Start,
+    /// To write down what a start gave; not left undone at the end.
+    Save,
+}
+
+/// Where an object is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Waiting(Class),
+    Running { lane: Class, again: Option<Class> },
+}
+
+/// The objects that wait for a pass or have one.
+#[derive(Debug)]
+pub struct WorkQueue<T> {
+    places: HashMap<T, Place>,
+    lanes: Lanes<T>,
+    passes: usize,
+}
+
+/// The objects of one class.
+#[derive(Debug)]
+struct Lane<T> {
+    waiting: VecDeque<(T, Instant)>,
+    running: usize,
+}
+
+#[derive(Debug)]
+struct Lanes<T> {
+    rest: Lane<T>,
+    start: Lane<T>,
+    save: Lane<T>,
+}
+
+impl<T> Lane<T> {
+    const EMPTY: Self = Self { waiting: VecDeque::new(), running: 0 };
+
+    /// Since when the first one waits.
+    fn since(&self) -> Option<Instant> {
+        self.waiting.front().map(|(_, since)| *since)
+    }
+}
+
+impl<T> Lanes<T> {
+    fn all(&mut self) -> [&mut Lane<T>; 3] {
+        [&mut self.rest, &mut self.start, &mut self.save]
+    }
+
+    fn of(&mut self, class: Class) -> &mut Lane<T> {
+        match class {
+            Class::Rest => &mut self.rest,
+            Class::Start => &mut self.start,
+            Class::Save => &mut self.save,
+        }
+    }
+}
+
+impl<T: Clone + Eq + Hash> WorkQueue<T> {
+    /// Allows so many passes at the same time.
+    pub fn new(passes: u16) -> Self {
+        Self {
+            places: HashMap::new(),
+            lanes: Lanes { rest: Lane::EMPTY, start: Lane::EMPTY, save: Lane::EMPTY },
+            passes: usize::from(passes.max(1)),
+        }
+    }
+
+    /// Asks for a pass; another one follows if one is under way.
+    pub fn push(&mut self, object: T, class: Class, now: Instant) {
+        match self.places.get_mut(&object) {
+            Some(Place::Waiting(waiting)) => *waiting = (*waiting).max(class),
+            Some(Place::Running { again, .. }) => *again = (*again).max(Some(class)),
+            None => {
+                self.places.insert(object.clone(), Place::Waiting(class));
+                self.lanes.of(class).waiting.push_back((object, now));
+            }
+        }
+    }
+
+    /// The next object to make a pass over, if one may begin.
+    pub fn pop(&mut self, now: Instant) -> Option<T> {
+        let (from, lane) = self.next(now)?;
+        let (object, _) = self.lanes.of(from).waiting.pop_front()?;
+        self.lanes.of(lane).running += 1;
+        self.places.insert(object.clone(), Place::Running { lane, again: None });
+        Some(object)
+    }
+
+    /// From which class the next object comes, and in which lane it goes.
+    ///
+    /// Reports come in bursts, and a start that arrives in the midst of one should not find the API server busy with it: so
+    /// one goes at a time. More do, up to a quarter of the passes, when that has been too slow and nothing is to be
+    /// started. What a start gave is saved at once if nothing else is to be started, and as one of the reports otherwise.
+    fn next(&self, now: Instant) -> Option<(Class, Class)> {
+        let Lanes { rest, start, save } = &self.lanes;
+        if rest.running + start.running + save.running >= self.passes {
+            return None;
+        }
+        let quarter = (self.passes / 4).max(1);
+        let most = (self.passes - quarter).max(1);
+        if !self.presses() && save.since().is_some() && save.running < most {
+            return Some((Class::Save, Class::Save));
+        }
+        if let Some((since, class)) = self.oldest() {
+            let is_slow = now.saturating_duration_since(since) >= timing::REST_PATIENCE;
+            if rest.running < if is_slow && !self.presses() { quarter } else { 1 } {
+                return Some((class, Class::Rest));
+            }
+        }
+        (start.since().is_some() && start.running < most).then_some((Class::Start, Class::Start))
+    }
+
+    /// The first of all that isn't a start.
+    fn oldest(&self) -> Option<(Instant, Class)> {
+        let save = self.lanes.save.since().map(|since| (since, Class::Save));
+        let rest = self.lanes.rest.since().map(|since| (since, Class::Rest));
+        save.into_iter().chain(rest).min_by_key(|(since, _)| *since)
+    }
+
+    /// Ends the pass over an object.
+    pub fn done(&mut self, object: &T, now: Instant) {
+        if let Some(Place::Running { lane, again }) = self.places.remove(object) {
+            self.lanes.of(lane).running -= 1;
+            if let Some(class) = again {
+                self.push(object.clone(), class, now);
+            }
+        }
+    }
+
+    /// Drops everything that waits and may be left to the next process.
+    pub fn leave(&mut self) {
+        self.places.retain(|_, place| match place {
+            Place::Waiting(class) => *class == Class::Save,
+            Place::Running { again, .. } => {
+                *again = again.filter(|class| *class == Class::Save);
+                true
+            }
+        });
+        for lane in self.lanes.all() {
+            lane.waiting.retain(|(object, _)| self.places.contains_key(object));
+        }
+    }
+
+    /// Whether starts wait or are under way.
+    pub fn presses(&self) -> bool {
+        self.lanes.start.running > 0 || !self.lanes.start.waiting.is_empty()
+    }
+
+    /// Whether nothing waits or is under way.
+    pub fn is_idle(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// How long until [`Self::pop`] may give something that it doesn't give now, if time alone can tell.
+    pub fn patience(&self, now: Instant) -> Option<Duration> {
+        let (since, _) = self.oldest()?;
+        let patience = timing::REST_PATIENCE.checked_sub(now.saturating_duration_since(since));
+        patience.filter(|patience| !patience.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(queue: &mut WorkQueue<u32>, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop(now)).collect()
+    }
+
+    #[test]
+    fn starts_go_in_the_order_of_arrival_and_the_rest_goes_one_by_one_beside_them() {
+        let (mut queue, now) = (WorkQueue::new(4), Instant::now());
+        for start in 1..=5 {
+            queue.push(start, Class::Start, now);
+        }
+        for report in 11..=13 {
+            queue.push(report, Class::Rest, now);
+        }
+        assert_eq!(taken(&mut queue, now), [11, 1, 2, 3]);
+        queue.done(&2, now);
+        assert_eq!(
+            taken(&mut queue, now + timing::REST_PATIENCE),
+            [4],
+            "a pass of the rest is enough while starts press"
+        );
+        queue.done(&11, now);
+        assert_eq!(taken(&mut queue, now), [12]);
+    }
+
+    #[test]
+    fn the_rest_takes_more_passes_when_one_is_too_slow_and_nothing_is_to_be_started() {
+        let (mut queue, now) = (WorkQueue::new(8), Instant::now());
+        for report in 1..=3 {
+            queue.push(report, Class::Rest, now);
+        }
+        assert_eq!(taken(&mut queue, now), [1]);
+        assert_eq!(queue.patience(now), Some(timing::REST_PATIENCE));
+        assert_eq!(taken(&mut queue, now + timing::REST_PATIENCE), [2], "a quarter of the passes");
+    }
+
+    #[test]
+    fn with_one_pass_at_a_time_neither_class_is_shut_out() {
+        let (mut queue, now) = (WorkQueue::new(1), Instant::now());
+        queue.push(1, Class::Start, now);
+        queue.push(2, Class::Start, now);
+        queue.push(3, Class::Rest, now);
+        let mut order = Vec::new();
+        while let Some(object) = queue.pop(now) {
+            assert_eq!(queue.pop(now), None);
+            queue.done(&object, now);
+            order.push(object);
+        }
+        assert_eq!(order, [3, 1, 2]);
+        assert!(queue.is_idle() && !queue.presses());
+    }
+
+    #[test]
+    fn what_an_object_is_pushed_for_during_its_pass_follows_it_once() {
+        let (mut queue, now) = (WorkQueue::new(4), Instant::now());
+        queue.push(1, Class::Start, now);
+        assert_eq!(queue.pop(now), Some(1));
+        queue.push(1, Class::Rest, now);
+        queue.push(1, Class::Rest, now);
+        assert_eq!(queue.pop(now), None, "never twice at the same time");
+        queue.done(&1, now);
+        assert_eq!(taken(&mut queue, now), [1]);
+        queue.done(&1, now);
+        assert!(queue.is_idle());
+    }
+
+    #[test]
+    fn what_a_start_gave_is_saved_at_once_unless_others_are_to_be_started() {
+        let (mut queue, now) = (WorkQueue::new(8), Instant::now());
+        for report in 1..=3 {
+            queue.push(report, Class::Rest, now);
+        }
+        assert_eq!(taken(&mut queue, now), [1]);
+        queue.push(11, Class::Save, now);
+        queue.push(12, Class::Save, now);
+        assert_eq!(taken(&mut queue, now), [11, 12]);
+        queue.push(13, Class::Save, now);
+        queue.push(21, Class::Start, now);
+        assert_eq!(taken(&mut queue, now), [21]);
+        queue.done(&21, now);
+        assert_eq!(taken(&mut queue, now), [13]);
+    }
+
+    #[test]
+    fn what_a_start_gave_is_saved_even_at_the_end() {
+        let (mut queue, now) = (WorkQueue::new(2), Instant::now());
+        for object in [1, 2] {
+            queue.push(object, Class::Start, now);
+        }
+        queue.push(3, Class::Rest, now);
+        assert_eq!(taken(&mut queue, now), [3, 1]);
+        queue.push(1, Class::Start, now);
+        queue.push(1, Class::Save, now);
+        queue.leave();
+        queue.done(&3, now);
+        queue.done(&1, now);
+        assert_eq!(taken(&mut queue, now), [1]);
+        queue.done(&1, now);
+        assert!(queue.is_idle());
+    }
+}
