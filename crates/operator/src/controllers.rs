@@ -18,6 +18,7 @@ use kube_runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
+use crate::busy::Busy;
 use crate::context::{Context, Scopes, Waiters, WatchedScope};
 use crate::emr::limit::RunKey;
 use crate::emr::poll::Poller;
@@ -31,7 +32,6 @@ use crate::observer::Counting;
 use crate::pass::Reconciled;
 use crate::runner;
 use crate::settings::Settings;
-use crate::starts::Starts;
 use crate::timing;
 use crate::virtual_cluster;
 use crate::watch::{Hooks, Watched, watch};
@@ -53,8 +53,8 @@ pub struct Process {
     pub liveness: Liveness,
     /// Where to hand over Kubernetes Events.
     pub events: Events,
-    /// What other work yields to.
-    pub starts: Starts,
+    /// What yields to passes looks at it.
+    pub busy: Busy,
 }
 
 /// One kind in one watched namespace, before its controller runs.
@@ -158,11 +158,11 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         triggers(half, &context, hooks)
     });
     let of_runs = stream::select_all(run_triggers);
-    let cluster_passes = runner::run(of_clusters, Arc::clone(&context), process.starts.clone(), stop.clone());
+    let cluster_passes = runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), stop.clone());
     let run_passes = async {
         // A run must not be judged before the clusters that it may refer to are known.
         if until(&stop, context.cluster_scopes.listed()).await.is_some() {
-            runner::run(of_runs, Arc::clone(&context), process.starts.clone(), stop.clone()).await;
+            runner::run(of_runs, Arc::clone(&context), process.busy.clone(), stop.clone()).await;
         }
     };
     let listed = future::join(context.job_run_scopes.listed(), context.cluster_scopes.listed());

@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::busy::Busy;
 use crate::event_series::{Sent, SeriesMemory};
 use crate::metrics::{Dropped, Metrics};
-use crate::starts::Starts;
 use crate::timing::{EVENT_FAILURE_LOG, EVENT_HOLD, EVENT_PUBLISH};
 
 /// The reasons of our events: a stable interface, by which tools select.
@@ -107,7 +107,7 @@ struct Notice {
 /// Sends the events that are handed over.
 pub struct Publisher {
     queue: mpsc::Receiver<Notice>,
-    starts: Starts,
+    busy: Busy,
     client: Client,
     instance: String,
     metrics: Metrics,
@@ -115,12 +115,12 @@ pub struct Publisher {
     last_failure_log: Option<Instant>,
 }
 
-/// Makes the two ends; `instance` names this replica, and `starts` go before events.
-pub fn channel(client: Client, instance: &str, starts: Starts, metrics: Metrics) -> (Events, Publisher) {
+/// Makes the two ends; `instance` names this replica, and events yield to what is `busy`.
+pub fn channel(client: Client, instance: &str, busy: Busy, metrics: Metrics) -> (Events, Publisher) {
     let (sender, receiver) = mpsc::channel(MAX_QUEUED);
     let publisher = Publisher {
         queue: receiver,
-        starts,
+        busy,
         client,
         instance: truncate(instance, 128).to_owned(),
         metrics: metrics.clone(),
@@ -154,7 +154,7 @@ impl Publisher {
             };
             // Events are informational.
             tokio::select! {
-                () = self.starts.go_first(EVENT_HOLD) => {}
+                () = self.busy.let_pass(EVENT_HOLD) => {}
                 () = stop.cancelled() => {}
             }
             let failure = match tokio::time::timeout(EVENT_PUBLISH, self.send(&notice)).await {
@@ -304,7 +304,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
         let metrics = Metrics::new();
-        let (events, _publisher) = channel(client, "here", Starts::default(), metrics.clone());
+        let (events, _publisher) = channel(client, "here", Busy::default(), metrics.clone());
         let object = ObjectReference { name: Some("run".to_owned()), ..ObjectReference::default() };
         for _ in 0..MAX_QUEUED + 2 {
             events.publish(&object, EventType::Normal, reason::RUNNING, "note");

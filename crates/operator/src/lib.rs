@@ -4,6 +4,7 @@
 //! the lease, and runs the controllers while it is held.
 
 pub mod args;
+pub mod busy;
 pub mod context;
 pub mod controllers;
 pub mod decode;
@@ -24,7 +25,6 @@ pub mod quotas;
 pub mod runner;
 pub mod server;
 pub mod settings;
-pub mod starts;
 pub mod tags;
 pub mod telemetry;
 pub mod timing;
@@ -37,13 +37,13 @@ use anyhow::{Context, bail};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
+use crate::busy::Busy;
 use crate::controllers::Process;
 use crate::health::{Liveness, Readiness};
 use crate::leader::Outcome;
 use crate::metrics::Metrics;
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::starts::Starts;
 
 /// Runs the operator until `stop`, and then until the passes that run have ended and the lease is given back.
 ///
@@ -63,8 +63,8 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
     let _end = ended.clone().drop_guard();
     let server = tokio::spawn(server.run(ended.clone()));
     let identity = leader::identity();
-    let starts = Starts::default();
-    let (events, publisher) = event::channel(client.clone(), &identity, starts.clone(), metrics.clone());
+    let busy = Busy::default();
+    let (events, publisher) = event::channel(client.clone(), &identity, busy.clone(), metrics.clone());
     let publisher = tokio::spawn(publisher.run(ended.clone()));
 
     let draining = tokio::spawn(close_on_stop(readiness.clone(), stop.clone()));
@@ -76,7 +76,7 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
         readiness,
         liveness,
         events,
-        starts,
+        busy,
     };
     let metrics = process.metrics.clone();
     let work = drained(controllers::run(process, stop.clone()), &stop);

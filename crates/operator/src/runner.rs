@@ -16,19 +16,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
+use crate::busy::{Busy, Marked};
 use crate::context::Context;
 use crate::pass::{self, Again, Reconciled};
-use crate::starts::{Pressing, Starts};
 use crate::work_queue::{Class, WorkQueue};
 
 /// Runs passes over the objects that `triggers` names until `stop`, and then until what has to be saved is saved.
 pub async fn run<K: Reconciled>(
     triggers: impl Stream<Item = ObjectRef<K>> + Send,
     context: Arc<Context>,
-    starts: Starts,
+    busy: Busy,
     stop: CancellationToken,
 ) {
-    let mut runner = Runner::<K>::new(context, starts);
+    let mut runner = Runner::<K>::new(context, busy);
     let mut triggers = std::pin::pin!(triggers);
     let mut stopping = false;
     loop {
@@ -70,20 +70,20 @@ struct Runner<K: Reconciled> {
     passes: JoinSet<(ObjectRef<K>, Again)>,
     delays: DelayQueue<ObjectRef<K>>,
     delayed: HashMap<ObjectRef<K>, Key>,
-    starts: Starts,
-    pressing: Option<Pressing>,
+    busy: Busy,
+    marked: Option<Marked>,
 }
 
 impl<K: Reconciled> Runner<K> {
-    fn new(context: Arc<Context>, starts: Starts) -> Self {
+    fn new(context: Arc<Context>, busy: Busy) -> Self {
         Self {
             queue: WorkQueue::new(context.settings.max_concurrent_syncs),
             passes: JoinSet::new(),
             delays: DelayQueue::new(),
             delayed: HashMap::new(),
             context,
-            starts,
-            pressing: None,
+            busy,
+            marked: None,
         }
     }
 
@@ -110,10 +110,10 @@ impl<K: Reconciled> Runner<K> {
             let context = Arc::clone(&self.context);
             self.passes.spawn(async move { (object, pass::pass::<K>(known, context).await) });
         }
-        if !self.queue.presses() {
-            self.pressing = None;
-        } else if self.pressing.is_none() {
-            self.pressing = Some(self.starts.press());
+        if self.queue.is_idle() {
+            self.marked = None;
+        } else if self.marked.is_none() {
+            self.marked = Some(self.busy.mark());
         }
     }
 

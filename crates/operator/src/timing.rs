@@ -77,7 +77,7 @@ pub const LISTS_LAG_CHECK: Duration = Duration::from_secs(3);
 /// How long after its creation a virtual cluster that can't be read is believed to be there.
 pub const CREATION_LAG: Duration = Duration::from_mins(1);
 
-/// How long an event waits at most while objects wait to be started. A wave of 1,000 runs is through in a few seconds.
+/// How long an event waits at most while passes wait or are under way. A wave of 1,000 runs is through in a few seconds.
 pub const EVENT_HOLD: Duration = Duration::from_millis(500);
 
 /// How long reports go one after the other before more go side by side. A look at a virtual cluster wakes a handful of

@@ -58,6 +58,16 @@ impl Watched for JobRun {
             self.spec.job_driver = None;
             self.spec.tags = None;
         }
+        if plan::settled(self) {
+            // Whatever unsettles it comes with the whole object. Until then only its place and its state are looked at.
+            self.metadata.labels = None;
+            if let Some(status) = &mut self.status {
+                status.conditions = Vec::new();
+                status.logs = None;
+                status.state_details = None;
+                status.failure_reason = None;
+            }
+        }
     }
 
     fn settled(&self) -> bool {
@@ -133,4 +143,43 @@ fn resolve(run: &JobRun, context: &Context) -> Target {
         }
     }
     Target { virtual_cluster, default_tags: tags::expand(&context.settings.resource_tags, run) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_finished_run_is_kept_small_until_it_is_edited_or_deleted() {
+        let finished: JobRun = serde_json::from_value(json!({
+            "apiVersion": "emrcontainers.services.k8s.aws/v1alpha1",
+            "kind": "JobRun",
+            "metadata": {"name": "pi", "uid": "u", "generation": 2, "labels": {"team": "a"}},
+            "spec": {"virtualClusterID": "vc"},
+            "status": {
+                "id": "0000000", "state": "COMPLETED", "observedGeneration": 2, "virtualClusterID": "vc",
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }))
+        .unwrap();
+        let pruned = |change: fn(&mut JobRun)| {
+            let mut run = finished.clone();
+            change(&mut run);
+            run.prune();
+            run
+        };
+        let kept = pruned(|_| {});
+        assert!(kept.status.as_ref().unwrap().conditions.is_empty() && kept.metadata.labels.is_none());
+        assert!(kept.settled() && kept.spec.virtual_cluster_id.is_some());
+        for change in [(|run| run.metadata.generation = Some(3)) as fn(&mut JobRun), |run| {
+            run.metadata.deletion_timestamp = run.metadata.creation_timestamp.clone().or_else(|| {
+                "2026-01-02T03:04:05Z".parse().ok().map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time)
+            })
+        }] {
+            let whole = pruned(change);
+            assert!(!whole.settled() && !whole.status.unwrap().conditions.is_empty());
+        }
+    }
 }
