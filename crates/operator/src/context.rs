@@ -152,6 +152,11 @@ impl<K: Lookup<DynamicType = ()> + Resource + Clone + 'static> Scopes<K> {
         }
     }
 
+    /// Whether every namespace has been listed.
+    pub fn are_listed(&self) -> bool {
+        self.0.iter().all(|scope| scope.listed.is_cancelled())
+    }
+
     /// Asks for a pass over an object.
     pub fn wake(&self, namespace: &str, name: &str) {
         if let Some(scope) = self.of(namespace) {

@@ -193,7 +193,13 @@ fn triggers<K: Reconciled>(
 /// Wakes the runs that the poller and the queues name.
 async fn wake_runs(mut keys: UnboundedReceiver<RunKey>, context: Arc<Context>) {
     while let Some(key) = keys.recv().await {
-        context.job_run_scopes.wake(&key.namespace, &key.name);
+        let stored = context.job_run_scopes.get(&key.namespace, &key.name);
+        if stored.is_some_and(|run| run.metadata.uid.as_deref() == Some(&key.uid)) {
+            context.job_run_scopes.wake(&key.namespace, &key.name);
+        } else {
+            // The object went while its run was being started: nobody else ends the watch over the run.
+            context.poller.untrack(&key.uid);
+        }
     }
 }
 

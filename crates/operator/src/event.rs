@@ -102,6 +102,7 @@ struct Notice {
     type_: EventType,
     reason: &'static str,
     note: String,
+    handed_over: Instant,
 }
 
 /// Sends the events that are handed over.
@@ -134,7 +135,11 @@ impl Events {
     /// Hands over an event about an object, whose reference must contain its uid. Doesn't wait.
     pub fn publish(&self, object: &ObjectReference, type_: EventType, reason: &'static str, note: &str) {
         let note = truncate(note, MAX_NOTE_BYTES).to_owned();
-        if self.queue.try_send(Notice { regarding: object.clone(), type_, reason, note }).is_err() {
+        if self
+            .queue
+            .try_send(Notice { regarding: object.clone(), type_, reason, note, handed_over: Instant::now() })
+            .is_err()
+        {
             self.metrics.event_dropped(Dropped::QueueFull);
         }
     }
@@ -154,7 +159,7 @@ impl Publisher {
             };
             // Events are informational.
             tokio::select! {
-                () = self.busy.let_pass(EVENT_HOLD) => {}
+                () = self.busy.let_pass(EVENT_HOLD.saturating_sub(notice.handed_over.elapsed())) => {}
                 () = stop.cancelled() => {}
             }
             let failure = match tokio::time::timeout(EVENT_PUBLISH, self.send(&notice)).await {

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 /// One thread does it all. The work is to wait, and a third of what it costs with more threads is to wake them; the
-/// longest step, to decode a page of a list, takes some milliseconds.
+/// longest steps, to decode a page of a list and to take a whole list in, take milliseconds for thousands of objects.
 fn start(settings: Settings) -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

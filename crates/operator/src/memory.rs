@@ -128,6 +128,12 @@ impl<K: Resource> Memories<K> {
         }
     }
 
+    /// Whether the service accepted a run of which the status doesn't say so yet.
+    pub fn has_submission(&self, uid: &str) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(uid).is_some_and(|memory| memory.submission.is_some())
+    }
+
     /// Counts a failed pass; says how many there were in a row.
     pub fn failed(&self, uid: &str) -> u32 {
         self.with(uid, |memory| {

@@ -43,7 +43,7 @@ pub enum Progress<K> {
     Started,
 }
 
-/// Steps in one pass; the longest way (finalizer, conflict, start, save, report) has fewer.
+/// Steps in one pass; the longest way (reopen, finalizer, conflict, start) has fewer.
 const MAX_STEPS: usize = 8;
 
 /// Why a pass broke off.
@@ -105,6 +105,7 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Again
         // Not `name`: the JSON log gives that key to the span itself.
         object = object.meta().name.as_deref().unwrap_or_default(),
     );
+    let object_ref = ObjectRef::from_obj(&*object);
     async {
         let started = Instant::now();
         // A bug that panics on one object stops no other.
@@ -113,10 +114,20 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Again
         let (again, outcome) = conclude(result, K::memories(&context), &uid);
         context.metrics.pass(K::KIND, outcome, started.elapsed());
         context.progress.beat();
+        tidy::<K>(&object_ref, &uid, &context);
         again
     }
     .instrument(span)
     .await
+}
+
+/// Forgets what the watch has caught up with: its event may have come before the reply of our write, and for a finished
+/// run no other comes.
+fn tidy<K: Reconciled>(object: &ObjectRef<K>, uid: &str, context: &Context) {
+    match K::stored(context, object.namespace.as_deref().unwrap_or_default(), &object.name) {
+        Some(stored) if stored.meta().uid.as_deref() == Some(uid) => K::memories(context).caught_up(&stored),
+        Some(_) | None => K::memories(context).forget(uid),
+    }
 }
 
 /// What the steps came to.

@@ -32,11 +32,12 @@ pub async fn run<K: Reconciled>(
     let mut triggers = std::pin::pin!(triggers);
     let mut stopping = false;
     loop {
-        runner.begin_passes();
+        let now = Instant::now();
+        runner.begin_passes(now);
         if stopping && runner.queue.is_idle() {
             return;
         }
-        let patience = runner.queue.patience(Instant::now());
+        let patience = runner.queue.patience(now);
         tokio::select! {
             biased;
             Some(ended) = runner.passes.join_next() => {
@@ -48,7 +49,7 @@ pub async fn run<K: Reconciled>(
             }
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
-                runner.queue.leave();
+                runner.leave();
             }
             Some(due) = runner.delays.next(), if !stopping => {
                 let object = due.into_inner();
@@ -60,6 +61,8 @@ pub async fn run<K: Reconciled>(
                 None => return,
             },
             () = tokio::time::sleep(patience.unwrap_or_default()), if patience.is_some() => {}
+            // A pass was lost, and nothing else is left.
+            else => return,
         }
     }
 }
@@ -91,20 +94,35 @@ impl<K: Reconciled> Runner<K> {
     fn ask(&mut self, object: ObjectRef<K>) {
         // An object that is gone has nothing to be done for.
         if let Some(known) = pass::known::<K>(&object, &self.context) {
-            let class = if known.is_start() { Class::Start } else { Class::Rest };
+            let uid = known.meta().uid.as_deref().unwrap_or_default();
+            let class = if K::memories(&self.context).has_submission(uid) {
+                Class::Save
+            } else if known.is_start() {
+                Class::Start
+            } else {
+                Class::Rest
+            };
             self.queue.push(object, class, Instant::now());
         }
     }
 
+    /// Drops what can be left to the next process. A save that failed is tried once more.
+    fn leave(&mut self) {
+        for object in std::mem::take(&mut self.delayed).into_keys() {
+            self.ask(object);
+        }
+        self.queue.leave();
+    }
+
     /// Begins as many passes as may run.
-    fn begin_passes(&mut self) {
-        while let Some(object) = self.queue.pop(Instant::now()) {
+    fn begin_passes(&mut self, now: Instant) {
+        while let Some(object) = self.queue.pop(now) {
             // Whatever it was to be looked at for is seen to now.
             if let Some(key) = self.delayed.remove(&object) {
                 self.delays.remove(&key);
             }
             let Some(known) = pass::known::<K>(&object, &self.context) else {
-                self.queue.done(&object, Instant::now());
+                self.queue.done(&object, now);
                 continue;
             };
             let context = Arc::clone(&self.context);

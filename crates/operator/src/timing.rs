@@ -78,8 +78,11 @@ pub const LISTS_LAG_CHECK: Duration = Duration::from_secs(3);
 pub const CREATION_LAG: Duration = Duration::from_mins(1);
 
 /// How long an event waits at most while passes wait or are under way. A wave of 1,000 runs is through in a few seconds.
-pub const EVENT_HOLD: Duration = Duration::from_millis(500);
+pub const EVENT_HOLD: Duration = Duration::from_secs(2);
 
 /// How long reports go one after the other before more go side by side. A look at a virtual cluster wakes a handful of
 /// runs, whose writes take some milliseconds each.
 pub const REST_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long they do at most while objects wait to be started. Cancels and lists are among them, which can take seconds.
+pub const REST_PATIENCE_WITH_STARTS: Duration = Duration::from_secs(2);

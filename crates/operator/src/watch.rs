@@ -97,7 +97,12 @@ fn decode<K: Watched>(event: Event<Decoded<K>>, metrics: &Metrics) -> Option<Eve
     };
     Some(match event {
         Event::Apply(object) => Event::Apply(open(object)?),
-        Event::Delete(object) => Event::Delete(open(object)?),
+        // What it was doesn't matter any more.
+        Event::Delete(object) => Event::Delete(
+            object
+                .0
+                .unwrap_or_else(|undecodable| K::assemble(undecodable.metadata, K::Spec::default(), None)),
+        ),
         Event::InitApply(object) => Event::InitApply(open(object)?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,

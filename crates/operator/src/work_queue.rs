@@ -33,6 +33,7 @@ pub struct WorkQueue<T> {
     places: HashMap<T, Place>,
     lanes: Lanes<T>,
     passes: usize,
+    last: Class,
 }
 
 /// The objects of one class.
@@ -79,6 +80,7 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
             places: HashMap::new(),
             lanes: Lanes { rest: Lane::EMPTY, start: Lane::EMPTY, save: Lane::EMPTY },
             passes: usize::from(passes.max(1)),
+            last: Class::Rest,
         }
     }
 
@@ -99,6 +101,7 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
         let (from, lane) = self.next(now)?;
         let (object, _) = self.lanes.of(from).waiting.pop_front()?;
         self.lanes.of(lane).running += 1;
+        self.last = lane;
         self.places.insert(object.clone(), Place::Running { lane, again: None });
         Some(object)
     }
@@ -106,25 +109,40 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// From which class the next object comes, and in which lane it goes.
     ///
     /// Reports come in bursts, and a start that arrives in the midst of one should not find the API server busy with it: so
-    /// one goes at a time. More do, up to a quarter of the passes, when that has been too slow and nothing is to be
-    /// started. What a start gave is saved at once if nothing else is to be started, and as one of the reports otherwise.
+    /// one goes at a time, and more only when that has been too slow. What a start gave is saved at once if nothing else is to be started, and as one of the reports otherwise.
     fn next(&self, now: Instant) -> Option<(Class, Class)> {
         let Lanes { rest, start, save } = &self.lanes;
         if rest.running + start.running + save.running >= self.passes {
             return None;
         }
-        let quarter = (self.passes / 4).max(1);
-        let most = (self.passes - quarter).max(1);
+        let most = (self.passes - self.quarter()).max(1);
+        let may_start = start.since().is_some() && start.running < most;
+        // A single pass at a time is shared in turns.
+        if may_start && self.passes == 1 && self.last != Class::Start {
+            return Some((Class::Start, Class::Start));
+        }
         if !self.presses() && save.since().is_some() && save.running < most {
             return Some((Class::Save, Class::Save));
         }
-        if let Some((since, class)) = self.oldest() {
-            let is_slow = now.saturating_duration_since(since) >= timing::REST_PATIENCE;
-            if rest.running < if is_slow && !self.presses() { quarter } else { 1 } {
-                return Some((class, Class::Rest));
-            }
+        if let Some((since, class)) = self.oldest()
+            && rest.running < self.width_of_rest(now.saturating_duration_since(since))
+        {
+            return Some((class, Class::Rest));
         }
-        (start.since().is_some() && start.running < most).then_some((Class::Start, Class::Start))
+        may_start.then_some((Class::Start, Class::Start))
+    }
+
+    fn quarter(&self) -> usize {
+        (self.passes / 4).max(1)
+    }
+
+    /// How many passes are for the rest when the first of it has waited for so long.
+    fn width_of_rest(&self, waited: Duration) -> usize {
+        if waited >= self.patience_of_rest() { self.quarter() } else { 1 }
+    }
+
+    fn patience_of_rest(&self) -> Duration {
+        if self.presses() { timing::REST_PATIENCE_WITH_STARTS } else { timing::REST_PATIENCE }
     }
 
     /// The first of all that isn't a start.
@@ -171,7 +189,7 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// How long until [`Self::pop`] may give something that it doesn't give now, if time alone can tell.
     pub fn patience(&self, now: Instant) -> Option<Duration> {
         let (since, _) = self.oldest()?;
-        let patience = timing::REST_PATIENCE.checked_sub(now.saturating_duration_since(since));
+        let patience = self.patience_of_rest().checked_sub(now.saturating_duration_since(since));
         patience.filter(|patience| !patience.is_zero())
     }
 }
@@ -216,6 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn one_of_the_rest_that_hangs_does_not_hold_up_the_others_for_ever() {
+        let (mut queue, now) = (WorkQueue::new(8), Instant::now());
+        queue.push(1, Class::Rest, now);
+        queue.push(2, Class::Rest, now);
+        queue.push(11, Class::Start, now);
+        assert_eq!(taken(&mut queue, now), [1, 11]);
+        assert_eq!(queue.pop(now + timing::REST_PATIENCE), None);
+        assert_eq!(taken(&mut queue, now + timing::REST_PATIENCE_WITH_STARTS), [2]);
+    }
+
+    #[test]
     fn with_one_pass_at_a_time_neither_class_is_shut_out() {
         let (mut queue, now) = (WorkQueue::new(1), Instant::now());
         queue.push(1, Class::Start, now);
@@ -227,7 +256,7 @@ mod tests {
             queue.done(&object, now);
             order.push(object);
         }
-        assert_eq!(order, [3, 1, 2]);
+        assert_eq!(order, [1, 3, 2]);
         assert!(queue.is_idle() && !queue.presses());
     }
 

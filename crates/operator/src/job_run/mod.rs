@@ -147,6 +147,7 @@ fn resolve(run: &JobRun, context: &Context) -> Target {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
@@ -173,11 +174,12 @@ mod tests {
         let kept = pruned(|_| {});
         assert!(kept.status.as_ref().unwrap().conditions.is_empty() && kept.metadata.labels.is_none());
         assert!(kept.settled() && kept.spec.virtual_cluster_id.is_some());
-        for change in [(|run| run.metadata.generation = Some(3)) as fn(&mut JobRun), |run| {
-            run.metadata.deletion_timestamp = run.metadata.creation_timestamp.clone().or_else(|| {
-                "2026-01-02T03:04:05Z".parse().ok().map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time)
-            })
-        }] {
+        let edited: fn(&mut JobRun) = |run| run.metadata.generation = Some(3);
+        let deleted: fn(&mut JobRun) = |run| {
+            let at = "2026-01-02T03:04:05Z".parse().unwrap();
+            run.metadata.deletion_timestamp = Some(Time(at));
+        };
+        for change in [edited, deleted] {
             let whole = pruned(change);
             assert!(!whole.settled() && !whole.status.unwrap().conditions.is_empty());
         }

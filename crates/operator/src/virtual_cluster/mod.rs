@@ -22,6 +22,7 @@ use crate::decode::Assembled;
 use crate::job_run::plan::{may_be_live, virtual_cluster_of};
 use crate::memory::Memories;
 use crate::pass::{Next, PassError, Progress, Reconciled};
+use crate::timing;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
 use plan::{Step, View};
@@ -80,9 +81,9 @@ async fn step(
     context: &Context,
 ) -> Result<Progress<VirtualCluster>, PassError> {
     let uid = cluster.uid().unwrap_or_default();
-    if cluster.metadata.deletion_timestamp.is_some() {
+    if cluster.metadata.deletion_timestamp.is_some() && !context.job_run_scopes.are_listed() {
         // A cluster must not be deleted because its runs aren't known yet.
-        context.job_run_scopes.listed().await;
+        return Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)));
     }
     let memory = context.clusters.get(&uid);
     let users = users(cluster, context);
