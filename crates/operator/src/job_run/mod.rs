@@ -17,7 +17,7 @@ pub mod target;
 use std::sync::Arc;
 
 use emrcontainers_api::JOB_RUN_FINALIZER;
-use emrcontainers_api::job_run::{JobRun, JobRunSpec, JobRunStatus, is_final};
+use emrcontainers_api::job_run::{JobRun, JobRunSpec, JobRunStatus};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
@@ -49,10 +49,8 @@ impl Watched for JobRun {
 
     fn prune(&mut self) {
         prune_metadata(&mut self.metadata);
-        let ended =
-            self.status.as_ref().is_some_and(|s| s.id.is_some() && s.state.as_deref().is_some_and(is_final));
-        if ended {
-            // A finished run is only ever deleted: what it was submitted with is of no more use to us.
+        if self.status.as_ref().is_some_and(|status| status.id.is_some()) {
+            // It is never submitted again: what it was submitted with is of no more use to us.
             self.spec.configuration_overrides = None;
             self.spec.overrides = None;
             self.spec.job_driver = None;
