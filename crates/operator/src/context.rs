@@ -15,10 +15,11 @@ use kube_runtime::reflector::{Lookup, ObjectRef, Store};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, Scope};
 use crate::event::Events;
-use crate::health::Heartbeat;
+use crate::health::Work;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::settings::{self, DeletionPolicy, Settings};
@@ -54,8 +55,8 @@ pub struct Context {
     pub waiters: Waiters,
     /// When the controllers started.
     pub started: Instant,
-    /// Beats with every pass that ends.
-    pub progress: Heartbeat,
+    /// Who looks up what the API server lets us do.
+    pub access: Access,
 }
 
 impl Context {
@@ -116,6 +117,8 @@ pub struct WatchedScope<K: Lookup<DynamicType = ()> + 'static> {
     pub store: Store<K>,
     /// Wakes an object in it.
     pub wake: UnboundedSender<ObjectRef<K>>,
+    /// Where the passes that it is woken for are due.
+    pub passes: Work,
     /// Cancelled once the store holds what there was at the start. The store's own signal wakes only the last of those
     /// who wait for it, so it can't be shared.
     pub listed: CancellationToken,
@@ -162,6 +165,7 @@ impl<K: Lookup<DynamicType = ()> + Resource + Clone + 'static> Scopes<K> {
         if let Some(scope) = self.of(namespace) {
             // The receiver goes when the controllers stop; nothing is lost then.
             let _ = scope.wake.send(ObjectRef::new(name).within(namespace));
+            scope.passes.due();
         }
     }
 }

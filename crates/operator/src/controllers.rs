@@ -11,20 +11,20 @@ use emrcontainers_api::job_run::{JobRun, is_final};
 use emrcontainers_api::virtual_cluster::VirtualCluster;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, future, stream};
-use kube::api::{Api, ListParams};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use kube_runtime::reflector::store::Writer;
 use kube_runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::busy::Busy;
 use crate::context::{Context, Scopes, Waiters, WatchedScope};
 use crate::emr::limit::RunKey;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
 use crate::event::Events;
-use crate::health::{Gate, Liveness, Readiness};
+use crate::health::{Gate, Liveness, Readiness, Work};
 use crate::job_run::plan::virtual_cluster_of;
 use crate::memory::Memories;
 use crate::metrics::{Metrics, RunState};
@@ -49,7 +49,9 @@ pub struct Process {
     pub metrics: Metrics,
     /// Where to say what /readyz should wait for.
     pub readiness: Readiness,
-    /// Where to give signs of life for /healthz.
+    /// Who looks up what the API server lets us do.
+    pub access: Access,
+    /// Where to say what has to move for /healthz.
     pub liveness: Liveness,
     /// Where to hand over Kubernetes Events.
     pub events: Events,
@@ -65,10 +67,11 @@ struct Half<K: Watched> {
     woken: UnboundedReceiver<ObjectRef<K>>,
     wake: UnboundedSender<ObjectRef<K>>,
     listed: CancellationToken,
+    passes: Work,
 }
 
 impl<K: Watched> Half<K> {
-    fn new(namespace: Option<&str>) -> Self {
+    fn new(namespace: Option<&str>, passes: Work) -> Self {
         let (reader, writer) = kube_runtime::reflector::store();
         let (wake, woken) = mpsc::unbounded_channel();
         Self {
@@ -78,6 +81,7 @@ impl<K: Watched> Half<K> {
             woken,
             wake,
             listed: CancellationToken::new(),
+            passes,
         }
     }
 
@@ -87,13 +91,13 @@ impl<K: Watched> Half<K> {
             store: self.reader.clone(),
             wake: self.wake.clone(),
             listed: self.listed.clone(),
+            passes: self.passes.clone(),
         }
     }
 }
 
 /// Runs the controllers until `stop`.
 pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()> {
-    let definitions = process.readiness.gate("crds", "the custom resources have not been looked up yet");
     let aws = process.readiness.gate("aws", "the AWS identity has not been looked up yet");
     let stores = process.readiness.gate("stores", "the objects have not been listed yet");
     let (awaken, awakened) = mpsc::unbounded_channel();
@@ -110,10 +114,8 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     .await
     .context("the AWS side can't be set up")?;
     let pool = Arc::new(pool);
-    let Some(((), identity)) = until(&stop, async {
-        tokio::join!(definitions_served(&process, &definitions), identity(&pool, &aws))
-    })
-    .await
+    let Some(((), identity)) =
+        until(&stop, future::join(process.access.listable(), identity(&pool, &aws))).await
     else {
         return Ok(());
     };
@@ -125,11 +127,14 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     } else {
         watched.iter().map(|name| Some(name.as_str())).collect()
     };
-    let runs: Vec<Half<JobRun>> = namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
+    let [run_work, cluster_work] =
+        ["JobRuns", "VirtualClusters"].map(|of| process.liveness.part("passes", of, timing::STUCK));
+    let runs: Vec<Half<JobRun>> =
+        namespaces.iter().map(|namespace| Half::new(*namespace, run_work.clone())).collect();
     let clusters: Vec<Half<VirtualCluster>> =
-        namespaces.iter().map(|namespace| Half::new(*namespace)).collect();
+        namespaces.iter().map(|namespace| Half::new(*namespace, cluster_work.clone())).collect();
     let context = Arc::new(Context {
-        poller: Poller::new(Arc::clone(&pool)),
+        poller: Poller::new(Arc::clone(&pool), process.liveness.clone()),
         pool,
         home: Scope { account: identity.account, region: process.settings.aws_region.clone() },
         partition: identity.partition,
@@ -140,7 +145,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         job_run_scopes: Scopes(runs.iter().map(Half::scope).collect()),
         cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
         waiters: Waiters::default(),
-        progress: process.liveness.heartbeat("passes", timing::STUCK),
+        access: process.access.clone(),
         started: Instant::now(),
         client: process.client.clone(),
         settings: process.settings.clone(),
@@ -158,23 +163,22 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         triggers(half, &context, hooks)
     });
     let of_runs = stream::select_all(run_triggers);
-    let cluster_passes = runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), stop.clone());
+    let cluster_passes =
+        runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), cluster_work, stop.clone());
     let run_passes = async {
         // A run must not be judged before the clusters that it may refer to are known.
         if until(&stop, context.cluster_scopes.listed()).await.is_some() {
-            runner::run(of_runs, Arc::clone(&context), process.busy.clone(), stop.clone()).await;
+            runner::run(of_runs, Arc::clone(&context), process.busy.clone(), run_work, stop.clone()).await;
         }
     };
     let listed = future::join(context.job_run_scopes.listed(), context.cluster_scopes.listed());
     let listed = listed.map(|_| stores.open());
     let woken = wake_runs(awakened, Arc::clone(&context));
-    let beat = beat_while_idle(&context);
     tokio::select! {
         _ = future::join(cluster_passes, run_passes) => Ok(()),
         // Never ends by itself: readiness is a remark, not work.
         () = listed.then(|()| future::pending()) => Ok(()),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
-        () = beat => Ok(()),
     }
 }
 
@@ -184,7 +188,7 @@ fn triggers<K: Reconciled>(
     context: &Context,
     hooks: Arc<dyn Hooks<K>>,
 ) -> BoxStream<'static, ObjectRef<K>> {
-    let Half { namespace, reader: _, writer, woken, wake: _, listed: _ } = half;
+    let Half { namespace, reader: _, writer, woken, wake: _, listed: _, passes: _ } = half;
     let watched = watch(&context.client, namespace.as_deref(), writer, hooks, &context.metrics);
     let woken = stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
     stream::select(watched, woken).boxed()
@@ -200,15 +204,6 @@ async fn wake_runs(mut keys: UnboundedReceiver<RunKey>, context: Arc<Context>) {
             // The object went while its run was being started: nobody else ends the watch over the run.
             context.poller.untrack(&key.uid);
         }
-    }
-}
-
-/// With no work there are no passes: the heartbeat goes on as long as this task does.
-async fn beat_while_idle(context: &Context) {
-    let mut interval = tokio::time::interval(timing::STUCK / 4);
-    loop {
-        interval.tick().await;
-        context.progress.beat();
     }
 }
 
@@ -239,6 +234,10 @@ impl Hooks<JobRun> for RunHooks {
     fn listed(&self) {
         self.context.job_runs.keep(&self.context.job_run_scopes.uids());
         self.listed.cancel();
+    }
+
+    fn failed(&self) {
+        self.context.access.doubt();
     }
 }
 
@@ -291,6 +290,10 @@ impl Hooks<VirtualCluster> for ClusterHooks {
         self.context.clusters.keep(&self.context.cluster_scopes.uids());
         self.listed.cancel();
     }
+
+    fn failed(&self) {
+        self.context.access.doubt();
+    }
 }
 
 /// The gauge of runs by state is counted when somebody asks for it.
@@ -313,44 +316,6 @@ fn count_runs_on_scrape(context: &Arc<Context>) {
             metrics.set_job_runs(state, count);
         }
     });
-}
-
-/// Waits until both kinds can be listed, and says on /readyz why they can't.
-async fn definitions_served(process: &Process, gate: &Gate) {
-    loop {
-        let namespace = process.settings.watch_namespaces.first().map(String::as_str);
-        let (runs, clusters) = tokio::join!(
-            listable::<JobRun>(&process.client, namespace),
-            listable::<VirtualCluster>(&process.client, namespace)
-        );
-        match runs.and(clusters) {
-            Ok(()) => return gate.open(),
-            Err(why) => {
-                tracing::warn!("{why}");
-                gate.close(why);
-            }
-        }
-        tokio::time::sleep(timing::START_UP_RETRY).await;
-    }
-}
-
-async fn listable<K: Watched>(client: &Client, namespace: Option<&str>) -> Result<(), String> {
-    let api: Api<K> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    let plural = <K as Resource>::plural(&());
-    match api.list_metadata(&ListParams::default().limit(1)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(
-            "the API server has no {plural}.{}: install the CustomResourceDefinitions",
-            <K as Resource>::group(&())
-        )),
-        Err(kube::Error::Api(status)) if status.code == 403 => {
-            Err(format!("listing {plural} is not allowed: {}; grant get, list and watch", status.message))
-        }
-        Err(error) => Err(format!("{plural} can't be listed: {error}")),
-    }
 }
 
 /// Waits until AWS says who we are, and says on /readyz why it doesn't.

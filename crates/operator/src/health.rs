@@ -1,8 +1,9 @@
 //! Whether this process is ready and alive, as its parts tell.
 //!
-//! Readiness is a set of named gates, each open or closed for a reason; liveness is a set of named heartbeats, each with
-//! the longest pause that is still healthy. Asks nothing itself: a part that isn't named here doesn't count. Clones
-//! share their state. Invariant: a process is ready when every gate is open, and alive when every heart beat in time.
+//! Readiness is a set of named gates, each open or closed for a reason; liveness is a set of parts, each of which says
+//! since when it has work and when some of it is done. Not a heartbeat: a task that beats says that it runs, not that
+//! anything comes of it. Asks nothing itself: a part that isn't named here doesn't count. Clones share their state.
+//! Invariant: a process is ready when every gate is open, and alive when no part leaves its work lying for too long.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,65 +88,101 @@ impl Gate {
     }
 }
 
-/// The heartbeats that must go on while this process is healthy.
+/// The parts that must get on with their work while this process is healthy.
 #[derive(Clone, Debug)]
 pub struct Liveness {
     started: Instant,
-    pulses: Arc<Mutex<Vec<Weak<Pulse>>>>,
+    parts: Arc<Mutex<Vec<Weak<Part>>>>,
 }
 
-/// A sign of life of one part; the part counts as long as a handle exists.
+/// Where a part says what it has to do and when it has done some of it; it counts as long as a handle exists.
 #[derive(Clone, Debug)]
-pub struct Heartbeat {
+pub struct Work {
     started: Instant,
-    pulse: Arc<Pulse>,
+    part: Arc<Part>,
 }
 
 #[derive(Debug)]
-struct Pulse {
+struct Part {
     name: &'static str,
+    of: String,
     bound: Duration,
-    last_millis: AtomicU64,
+    /// Since when its next piece of work is due, or from when on; [`NOTHING`] if none is.
+    due_millis: AtomicU64,
 }
+
+/// No work, so nothing has to move.
+const NOTHING: u64 = u64::MAX;
 
 impl Default for Liveness {
     fn default() -> Self {
-        Self { started: Instant::now(), pulses: Arc::default() }
+        Self { started: Instant::now(), parts: Arc::default() }
     }
 }
 
 impl Liveness {
-    /// Adds a heartbeat that just beat and may pause for `bound`.
-    pub fn heartbeat(&self, name: &'static str, bound: Duration) -> Heartbeat {
-        let pulse = Arc::new(Pulse { name, bound, last_millis: AtomicU64::new(0) });
-        let heartbeat = Heartbeat { started: self.started, pulse: Arc::clone(&pulse) };
-        heartbeat.beat();
-        let mut pulses = lock(&self.pulses);
-        pulses.retain(|pulse| pulse.strong_count() > 0);
-        pulses.push(Arc::downgrade(&pulse));
-        heartbeat
+    /// Adds a part, which has nothing to do yet. Work that is due must move within `bound`. Parts of the same name share a
+    /// line; `of` tells them apart.
+    pub fn part(&self, name: &'static str, of: impl Into<String>, bound: Duration) -> Work {
+        let part = Arc::new(Part { name, of: of.into(), bound, due_millis: AtomicU64::new(NOTHING) });
+        let mut parts = lock(&self.parts);
+        parts.retain(|part| part.strong_count() > 0);
+        parts.push(Arc::downgrade(&part));
+        Work { started: self.started, part }
     }
 
-    /// Which hearts beat in time.
+    /// Which parts move.
     pub fn report(&self) -> Report {
         let now = millis(self.started.elapsed());
-        let pulses: Vec<_> = lock(&self.pulses).iter().filter_map(Weak::upgrade).collect();
-        Report::of(pulses.iter().map(|pulse| {
-            let pause = Duration::from_millis(now.saturating_sub(pulse.last_millis.load(Ordering::Relaxed)));
-            let late = format!(
-                "has not moved for {} s, at most {} s are healthy",
-                pause.as_secs(),
-                pulse.bound.as_secs()
-            );
-            (pulse.name, if pause <= pulse.bound { Ok(()) } else { Err(late) })
-        }))
+        let mut lines: Vec<(&'static str, Result<(), String>)> = Vec::new();
+        for part in lock(&self.parts).iter().filter_map(Weak::upgrade) {
+            let result = part.check(now);
+            match lines.iter_mut().find(|(name, _)| *name == part.name) {
+                // One that is stuck speaks for all of its name.
+                Some((_, line)) if line.is_ok() => *line = result,
+                Some(_) => {}
+                None => lines.push((part.name, result)),
+            }
+        }
+        Report::of(lines.into_iter())
     }
 }
 
-impl Heartbeat {
-    /// This part is alive now.
-    pub fn beat(&self) {
-        self.pulse.last_millis.store(millis(self.started.elapsed()), Ordering::Relaxed);
+impl Part {
+    fn check(&self, now: u64) -> Result<(), String> {
+        let late = Duration::from_millis(now.saturating_sub(self.due_millis.load(Ordering::Relaxed)));
+        if late <= self.bound {
+            return Ok(());
+        }
+        let (of, late, bound) = (&self.of, late.as_secs(), self.bound.as_secs());
+        Err(format!("of {of} have had work for {late} s and have not moved, at most {bound} s are healthy"))
+    }
+}
+
+impl Work {
+    /// There is work to do. If there was some before, this moves nothing.
+    pub fn due(&self) {
+        self.part.due_millis.fetch_min(self.now(), Ordering::Relaxed);
+    }
+
+    /// All is done until then.
+    pub fn due_at(&self, next: Instant) {
+        let next = millis(next.saturating_duration_since(self.started));
+        self.part.due_millis.store(next, Ordering::Relaxed);
+    }
+
+    /// Some of the work is done, and there is more.
+    pub fn moved(&self) {
+        self.part.due_millis.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// All is done.
+    pub fn done(&self) {
+        self.part.due_millis.store(NOTHING, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.started.elapsed())
     }
 }
 
@@ -185,25 +222,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_heart_that_stops_beating_is_named() {
+    async fn work_that_does_not_move_is_named_and_where_there_is_none_nothing_has_to() {
         let liveness = Liveness::default();
-        let poller = liveness.heartbeat("poller", Duration::from_mins(1));
-        let watch = liveness.heartbeat("watch", Duration::from_mins(10));
+        let polls = ["vc1", "vc2"].map(|of| liveness.part("polls", of, Duration::from_mins(1)));
+        let passes = liveness.part("passes", "JobRuns", Duration::from_mins(10));
+        tokio::time::advance(Duration::from_hours(1)).await;
+        assert!(liveness.report().good, "nothing is to be done");
+        for part in polls.iter().chain([&passes]) {
+            part.due();
+        }
         tokio::time::advance(Duration::from_mins(1)).await;
         assert!(liveness.report().good);
+        polls[0].moved();
+        polls[1].due();
         tokio::time::advance(Duration::from_secs(1)).await;
         let report = liveness.report();
-        assert!(!report.good);
         assert_eq!(
             report.text,
-            "[-]poller has not moved for 61 s, at most 60 s are healthy\n[+]watch ok\nfailed\n"
+            "[-]polls of vc2 have had work for 61 s and have not moved, at most 60 s are healthy\n\
+             [+]passes ok\nfailed\n",
+            "more work moves nothing"
         );
-        poller.beat();
+        assert!(!report.good);
+        polls[1].due_at(Instant::now() + Duration::from_mins(5));
+        polls[0].done();
+        tokio::time::advance(Duration::from_mins(6)).await;
         assert!(liveness.report().good);
-        drop(watch);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!liveness.report().good, "what is due at a time is late after it");
+        drop(polls);
         assert_eq!(
             liveness.report().text,
-            "[+]poller ok\nok\n",
+            "[+]passes ok\nok\n",
             "a part that ended on purpose doesn't count"
         );
     }

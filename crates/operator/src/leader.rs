@@ -53,13 +53,18 @@ pub async fn run_as_leader(
         metrics.set_leader(false);
         return result.map(|()| Outcome::Worked);
     }
-    let namespace = lease_namespace(settings.leader_election_namespace.as_deref(), pod_namespace(), variable);
+    let namespace = namespace_of_lease(settings);
     tracing::info!(%namespace, lease = LEASE, identity, "waiting for the lease");
     let election = LeaderElection::new(client.clone(), &namespace, LEASE, identity);
     let leases: Api<Lease> = Api::namespaced(client, &namespace);
     let result = elect(&election, &leases, metrics, stop, work).await;
     metrics.set_leader(false);
     result.with_context(|| format!("as candidate for the lease {namespace}/{LEASE}"))
+}
+
+/// Where the lease is.
+pub fn namespace_of_lease(settings: &Settings) -> String {
+    lease_namespace(settings.leader_election_namespace.as_deref(), pod_namespace(), variable)
 }
 
 async fn elect(

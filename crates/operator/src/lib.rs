@@ -3,6 +3,8 @@
 //! [`run`] is the whole operator: the same for the binary and for tests. It serves metrics and health at once, waits for
 //! the lease, and runs the controllers while it is held.
 
+pub mod access;
+pub mod access_needs;
 pub mod args;
 pub mod busy;
 pub mod context;
@@ -23,6 +25,8 @@ pub mod pass;
 mod process_metrics;
 pub mod quotas;
 pub mod runner;
+#[cfg(test)]
+mod runner_tests;
 pub mod server;
 pub mod settings;
 pub mod tags;
@@ -37,6 +41,7 @@ use anyhow::{Context, bail};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::busy::Busy;
 use crate::controllers::Process;
 use crate::health::{Liveness, Readiness};
@@ -68,12 +73,17 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
     let publisher = tokio::spawn(publisher.run(ended.clone()));
 
     let draining = tokio::spawn(close_on_stop(readiness.clone(), stop.clone()));
+    let access = Access::new(&readiness);
+    // While this replica waits for the lease too: it must not seem to be fit to take over if it isn't.
+    let looked_up = liveness.part("access", "the look-ups of definitions and permissions", timing::STUCK);
+    let checking = tokio::spawn(access.clone().keep_checking(settings.clone(), client.clone(), looked_up));
     let process = Process {
         settings: settings.clone(),
         ca_bundle,
         client: client.clone(),
         metrics,
         readiness,
+        access,
         liveness,
         events,
         busy,
@@ -91,6 +101,7 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
         },
     };
     draining.abort();
+    checking.abort();
     ended.cancel();
     if tokio::time::timeout(timing::EVENT_FLUSH, publisher).await.is_err() {
         tracing::debug!("some events were left unsent");

@@ -14,6 +14,7 @@ use rand::RngExt;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::context::Context;
+use crate::health::Work;
 use crate::memory::{Memories, version};
 use crate::metrics::Outcome;
 use crate::timing;
@@ -63,6 +64,13 @@ pub enum PassError {
     Contended,
 }
 
+impl PassError {
+    /// Whether the API server doesn't let us do something.
+    fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Kube(error) if matches!(&**error, kube::Error::Api(status) if status.code == 403))
+    }
+}
+
 impl From<kube::Error> for PassError {
     fn from(error: kube::Error) -> Self {
         Self::Kube(Box::new(error))
@@ -96,7 +104,7 @@ pub enum Again {
 }
 
 /// Makes a pass and decides when the next one is.
-pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Again {
+pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>, work: Work) -> Again {
     let uid = object.meta().uid.clone().unwrap_or_default();
     let span = info_span!(
         "pass",
@@ -109,11 +117,13 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>) -> Again
     async {
         let started = Instant::now();
         // A bug that panics on one object stops no other.
-        let result = AssertUnwindSafe(steps(object, &context)).catch_unwind().await;
+        let result = AssertUnwindSafe(steps(object, &context, &work)).catch_unwind().await;
         let result = result.unwrap_or_else(|panic| Err(PassError::Panicked(message(&*panic))));
+        if result.as_ref().is_err_and(PassError::is_forbidden) {
+            context.access.doubt();
+        }
         let (again, outcome) = conclude(result, K::memories(&context), &uid);
         context.metrics.pass(K::KIND, outcome, started.elapsed());
-        context.progress.beat();
         tidy::<K>(&object_ref, &uid, &context);
         again
     }
@@ -137,10 +147,16 @@ enum Ended {
 }
 
 /// Makes steps until the pass ends, or its start is through.
-async fn steps<K: Reconciled>(mut object: Arc<K>, context: &Context) -> Result<Ended, PassError> {
+async fn steps<K: Reconciled>(
+    mut object: Arc<K>,
+    context: &Context,
+    work: &Work,
+) -> Result<Ended, PassError> {
     for _ in 0..MAX_STEPS {
-        let step = tokio::time::timeout(timing::STEP, K::step(&object, context));
-        match step.await.unwrap_or(Err(PassError::Timeout(timing::STEP)))? {
+        let step = tokio::time::timeout(timing::STEP, K::step(&object, context)).await;
+        // However it went: an API server or an AWS that hangs costs a step its time, and is no reason to restart.
+        work.moved();
+        match step.unwrap_or(Err(PassError::Timeout(timing::STEP)))? {
             Progress::End(next) => return Ok(Ended::Pass(next)),
             Progress::Again(newer) => object = newer,
             Progress::Started => return Ok(Ended::Start),

@@ -18,6 +18,7 @@ use tokio_util::time::delay_queue::Key;
 
 use crate::busy::{Busy, Marked};
 use crate::context::Context;
+use crate::health::Work;
 use crate::pass::{self, Again, Reconciled};
 use crate::work_queue::{Class, WorkQueue};
 
@@ -26,14 +27,16 @@ pub async fn run<K: Reconciled>(
     triggers: impl Stream<Item = ObjectRef<K>> + Send,
     context: Arc<Context>,
     busy: Busy,
+    work: Work,
     stop: CancellationToken,
 ) {
-    let mut runner = Runner::<K>::new(context, busy);
+    let mut runner = Runner::<K>::new(context, busy, work);
     let mut triggers = std::pin::pin!(triggers);
     let mut stopping = false;
     loop {
         let now = Instant::now();
         runner.begin_passes(now);
+        runner.tell_work();
         if stopping && runner.queue.is_idle() {
             return;
         }
@@ -69,6 +72,7 @@ pub async fn run<K: Reconciled>(
 
 struct Runner<K: Reconciled> {
     context: Arc<Context>,
+    work: Work,
     queue: WorkQueue<ObjectRef<K>>,
     passes: JoinSet<(ObjectRef<K>, Again)>,
     delays: DelayQueue<ObjectRef<K>>,
@@ -78,8 +82,9 @@ struct Runner<K: Reconciled> {
 }
 
 impl<K: Reconciled> Runner<K> {
-    fn new(context: Arc<Context>, busy: Busy) -> Self {
+    fn new(context: Arc<Context>, busy: Busy, work: Work) -> Self {
         Self {
+            work,
             queue: WorkQueue::new(context.settings.max_concurrent_syncs),
             passes: JoinSet::new(),
             delays: DelayQueue::new(),
@@ -126,12 +131,24 @@ impl<K: Reconciled> Runner<K> {
                 continue;
             };
             let context = Arc::clone(&self.context);
-            self.passes.spawn(async move { (object, pass::pass::<K>(known, context).await) });
+            let work = self.work.clone();
+            self.passes.spawn(async move { (object, pass::pass::<K>(known, context, work).await) });
         }
         if self.queue.is_idle() {
             self.marked = None;
         } else if self.marked.is_none() {
             self.marked = Some(self.busy.mark());
+        }
+    }
+
+    /// Says what has to be done next; that it moves is for the passes to say.
+    fn tell_work(&self) {
+        if !self.queue.is_idle() {
+            self.work.due();
+        } else if let Some(next) = self.delays.peek() {
+            self.work.due_at(self.delays.deadline(&next));
+        } else {
+            self.work.done();
         }
     }
 

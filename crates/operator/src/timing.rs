@@ -62,8 +62,16 @@ pub const TERMINATION_CHECK: Duration = Duration::from_secs(5);
 /// How often the start-up checks (API server, definitions, AWS identity) are repeated.
 pub const START_UP_RETRY: Duration = Duration::from_secs(2);
 
-/// For how long no pass and no look may end before /healthz calls the process stuck, while there is work.
+/// For how long no step of a pass and no call of a look may end before /healthz calls the process stuck, while there is
+/// work. It is several times [`STEP`], so that what hangs ends by its own time-out long before.
 pub const STUCK: Duration = Duration::from_mins(5);
+
+/// How often it is looked up what the API server has and allows. RBAC that is withdrawn doesn't end a watch that runs, so
+/// for [`WATCH_SECONDS`] nothing else might tell. It is some twenty requests that read nothing from etcd but two objects.
+pub const ACCESS_CHECK: Duration = Duration::from_secs(30);
+
+/// How long one of these requests may take: far more than an API server at work needs.
+pub const ACCESS_REQUEST: Duration = Duration::from_secs(10);
 
 /// When a virtual cluster is read first after its deletion was asked for: an empty one ends within a second or so.
 pub const TERMINATION_FIRST_CHECK: Duration = Duration::from_secs(1);

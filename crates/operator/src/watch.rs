@@ -44,6 +44,8 @@ pub trait Hooks<K>: Send + Sync + 'static {
     fn deleted(&self, object: &K);
     /// The store holds a new list, whole.
     fn listed(&self);
+    /// The API server refused or broke off; it is asked again.
+    fn failed(&self);
 }
 
 /// Watches a kind in a namespace, or in all; names the objects that are due for a pass.
@@ -61,12 +63,14 @@ pub fn watch<K: Watched>(
     let config = watcher::Config::default().timeout(timing::WATCH_SECONDS).page_size(timing::LIST_PAGE);
     let reader = writer.as_reader();
     let errors = metrics.clone();
+    let failures = Arc::clone(&hooks);
     let events = watcher(api, config)
         .default_backoff()
         .filter_map(move |event| {
             let event = event.map_or_else(
                 |error| {
                     errors.watch_error(K::KIND);
+                    failures.failed();
                     warn!(kind = K::KIND.as_str(), %error, "watch failed; it is tried again with backoff");
                     None
                 },

@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_emrcontainers::config::{Credentials, SharedCredentialsProvider};
 use emr_simulator::{Fault, FaultKind, Handle, Options, Rule, ThrottleForm, start};
 use emrcontainers_api::job_run::{JobDriver, SparkSubmitJobDriver};
 use emrcontainers_operator::emr::Client;
+use emrcontainers_operator::emr::error::EmrError;
 use emrcontainers_operator::emr::limit::{Kind, RunKey, Turn};
 use emrcontainers_operator::emr::model::{CreateVirtualCluster, StartJobRun};
-use emrcontainers_operator::emr::observe::Unobserved;
+use emrcontainers_operator::emr::observe::{Observer, Unobserved};
+use emrcontainers_operator::emr::operation::Operation;
 use emrcontainers_operator::emr::poll::{Observation, Poller, Tracked};
 use emrcontainers_operator::emr::pool::{Pool, PoolConfig, Scope};
+use emrcontainers_operator::health::Liveness;
 use emrcontainers_operator::quotas::Quotas;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, timeout};
@@ -46,7 +50,13 @@ async fn rig(options: Options, quotas: &str) -> Rig {
     let pool = Arc::new(Pool::new(config).await.unwrap());
     assert_eq!(pool.identity().await.unwrap().account, "111122223333");
     let scope = Scope { account: "111122223333".to_owned(), region: "eu-west-1".to_owned() };
-    Rig { simulator, client: pool.client(&scope), poller: Poller::new(pool), woken, scope }
+    Rig {
+        simulator,
+        client: pool.client(&scope),
+        poller: Poller::new(pool, Liveness::default()),
+        woken,
+        scope,
+    }
 }
 
 fn quick(running_for: Duration) -> Options {
@@ -229,4 +239,53 @@ async fn starts_stay_inside_the_quota_that_aws_enforces_and_are_never_throttled(
     assert!(began.elapsed() >= Duration::from_millis(4_900), "{:?}", began.elapsed());
     let throttled: u64 = rig.simulator.counters().values().map(|counter| counter.throttled).sum();
     assert_eq!((rig.calls("StartJobRun"), throttled), (25, 0));
+}
+
+/// Ends the task that makes an attempt, once it is told to.
+#[derive(Default)]
+struct Deadly(AtomicBool);
+
+impl Observer for Deadly {
+    fn attempt(&self, operation: Operation, _: Duration, _: Option<&EmrError>) {
+        assert!(!self.0.load(Ordering::Relaxed), "the task that made {operation:?} ends here");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aws_that_fails_or_bounds_us_is_no_freeze_and_a_poller_that_is_lost_is_missed() {
+    // With the second, looks wait for hours.
+    for quotas in ["documented", "ListJobRuns=0.001:1"] {
+        let (deadly, liveness) = (Arc::new(Deadly::default()), Liveness::default());
+        let config = PoolConfig {
+            region: "eu-west-1".to_owned(),
+            endpoint_url: Some("http://127.0.0.1:1".to_owned()),
+            identity_endpoint_url: None,
+            ca_bundle: None,
+            credentials: Some(SharedCredentialsProvider::new(Credentials::new("a", "s", None, None, "test"))),
+            quotas: Quotas::parse(quotas).unwrap(),
+            wake: unbounded_channel().0,
+            observer: deadly.clone(),
+        };
+        let poller = Poller::new(Arc::new(Pool::new(config).await.unwrap()), liveness.clone());
+        let scope = Scope { account: "111122223333".to_owned(), region: "eu-west-1".to_owned() };
+        let run = Tracked {
+            key: key(1),
+            run_id: "r1".to_owned(),
+            state: None,
+            just_started: true,
+            created_at: None,
+        };
+        assert!(!liveness.report().text.contains("looks"), "nothing is to be looked at");
+        poller.track(&scope, "vc1", run);
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            let report = liveness.report();
+            assert!(report.good && report.text.contains("[+]looks ok"), "{quotas}: {}", report.text);
+        }
+        deadly.0.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_hours(3)).await;
+        let report = liveness.report();
+        let named = report.text.contains("[-]looks of vc1 have had work for");
+        assert!(!report.good && named, "{quotas}: {}", report.text);
+    }
 }

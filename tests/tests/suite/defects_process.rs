@@ -76,7 +76,9 @@ subjects: [{{kind: ServiceAccount, name: operator}}]
     };
     env.apply(&rules("")).await?;
     let kubeconfig = env.plane().kubeconfig_for_service_account(env.namespace(), "operator").await?;
-    let limited = env.builder().kubeconfig(kubeconfig).start(env.plane().scratch()).await?;
+    let limited = env.builder().kubeconfig(kubeconfig).without_waiting();
+    let limited = limited.start(env.plane().scratch()).await?;
+    limited.wait_unready("update jobruns.emrcontainers.services.k8s.aws/status in namespace").await?;
     env.apply(&job_run("unsaved", "vc", "")).await?;
     wait::eventually(PATIENCE, "two writes should be refused", async || {
         Ok((limited.log().matches("is forbidden").count() >= 2).then_some(()))
@@ -88,6 +90,7 @@ subjects: [{{kind: ServiceAccount, name: operator}}]
     env.apply(&rules(", jobruns/status, virtualclusters/status")).await?;
     ensure_one_job(&env, "unsaved").await?;
     ensure!(calls(env.simulator(), "StartJobRun") == 1, "the id was still known");
+    limited.wait_ready(PATIENCE).await?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod job_run_observation;
 mod job_run_request;
 mod leader;
 mod load;
+mod probes;
 mod process;
 mod quotas;
 mod samples;

@@ -44,6 +44,8 @@ use model::{
 use observe::Observer;
 use operation::Operation;
 
+use crate::health::Work;
+
 /// How long after a failure without an answer the call is repeated, plus as much again at random.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -53,6 +55,7 @@ pub struct Client {
     sdk: Sdk,
     limiter: Limiter,
     observer: Arc<dyn Observer>,
+    work: Option<Work>,
 }
 
 impl std::fmt::Debug for Client {
@@ -63,7 +66,13 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub(super) fn new(sdk: Sdk, limiter: Limiter, observer: Arc<dyn Observer>) -> Self {
-        Self { sdk, limiter, observer }
+        Self { sdk, limiter, observer, work: None }
+    }
+
+    /// The same client for one whose work has to move: it does with each attempt that ends, however it ends, and while a
+    /// call waits for its quota there is none to do.
+    pub(super) fn telling(self, work: Work) -> Self {
+        Self { work: Some(work), ..self }
     }
 
     /// The limiter of the account and region, where starts and cancels ask for their turn.
@@ -251,7 +260,7 @@ impl Client {
     {
         match grant {
             Some(grant) => grant.used(),
-            None => self.limiter.acquire(operation).await,
+            None => self.acquire(operation).await,
         }
         let error = match self.attempt(operation, Box::pin(send())).await {
             Err(error) if error.class == Class::Transient && error.code != TIMEOUT => error,
@@ -265,6 +274,12 @@ impl Client {
         }
     }
 
+    async fn acquire(&self, operation: Operation) {
+        self.work.as_ref().inspect(|work| work.done());
+        self.limiter.acquire(operation).await;
+        self.work.as_ref().inspect(|work| work.due());
+    }
+
     async fn attempt<T, E>(
         &self,
         operation: Operation,
@@ -275,6 +290,7 @@ impl Client {
     {
         let started = Instant::now();
         let result = reply.await.map_err(|error| EmrError::from_sdk(operation, error));
+        self.work.as_ref().inspect(|work| work.moved());
         self.observer.attempt(operation, started.elapsed(), result.as_ref().err());
         if result.as_ref().is_err_and(|error| error.class == Class::Throttled) {
             self.limiter.slow_down(operation);

@@ -21,7 +21,9 @@ use super::poll_look::{Listed, Look};
 use super::poll_pace::{Budget, FASTEST, interval};
 use super::poll_plan::{Book, Effects, FollowUp};
 use super::pool::{Pool, Scope};
+use crate::health::{Liveness, Work};
 use crate::quotas::Quotas;
+use crate::timing;
 
 pub use super::poll_run::{Observed, Tracked};
 
@@ -53,6 +55,8 @@ struct Cluster {
     book: Book,
     problem: Option<String>,
     changed: Arc<Notify>,
+    /// Here and not only in its task, so that a task that is lost is missed.
+    looks: Work,
 }
 
 #[derive(Default)]
@@ -67,6 +71,7 @@ struct State {
 
 struct Shared {
     pool: Arc<Pool>,
+    liveness: Liveness,
     state: Mutex<State>,
 }
 
@@ -83,9 +88,9 @@ impl std::fmt::Debug for Poller {
 }
 
 impl Poller {
-    /// A poller that asks through the pool's clients and wakes through the pool's channel.
-    pub fn new(pool: Arc<Pool>) -> Self {
-        Self { shared: Arc::new(Shared { pool, state: Mutex::default() }) }
+    /// A poller that asks through the pool's clients, wakes through the pool's channel, and says whether its looks move.
+    pub fn new(pool: Arc<Pool>, liveness: Liveness) -> Self {
+        Self { shared: Arc::new(Shared { pool, liveness, state: Mutex::default() }) }
     }
 
     /// Tracks a run until it has ended. Tracking it again changes nothing, also after it has ended, until
@@ -110,12 +115,14 @@ impl Poller {
             book: Book::default(),
             problem: None,
             changed: Arc::default(),
+            looks: self.shared.liveness.part("looks", virtual_cluster_id, timing::STUCK),
         });
         if cluster.book.track(run, now()) {
             self.shared.pool.config().observer.tracked(1);
         }
         if is_new {
-            tokio::spawn(watch(self.clone(), home, cluster.changed.clone()));
+            cluster.looks.due();
+            tokio::spawn(watch(self.clone(), home, cluster.changed.clone(), cluster.looks.clone()));
         } else {
             cluster.changed.notify_one();
         }
@@ -312,8 +319,8 @@ impl Poller {
 }
 
 /// Looks at one virtual cluster until nothing in it is live.
-async fn watch(poller: Poller, home: Arc<Home>, changed: Arc<Notify>) {
-    let client = poller.shared.pool.client(&home.scope);
+async fn watch(poller: Poller, home: Arc<Home>, changed: Arc<Notify>, looks: Work) {
+    let client = poller.shared.pool.client(&home.scope).telling(looks.clone());
     let mut failures = 0_u32;
     let mut last = Instant::now();
     let mut next = last + FIRST_LOOK.mul_f64(1.0 + 0.1 * jitter());
@@ -358,6 +365,8 @@ async fn watch(poller: Poller, home: Arc<Home>, changed: Arc<Notify>) {
                 next = Instant::now() + backoff(failures, longest).max(pace);
             }
         }
+        // A look that failed is one too.
+        looks.due_at(next);
     }
 }
 

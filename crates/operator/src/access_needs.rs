@@ -1,0 +1,163 @@
+//! What the operator has to be allowed to do, and how to say that it isn't. Pure.
+//!
+//! Invariant: what is listed here is what the chart grants and the operator can't do its work without; what only makes
+//! something faster isn't.
+
+use emrcontainers_api::GROUP;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+
+use crate::leader::LEASE;
+
+/// What is done with what, other than with the lease.
+const WORK: [(&str, &str, &[&str]); 5] = [
+    (GROUP, "jobruns", &["get", "list", "watch", "patch"]),
+    (GROUP, "jobruns/status", &["update"]),
+    (GROUP, "virtualclusters", &["get", "list", "watch", "patch"]),
+    (GROUP, "virtualclusters/status", &["update"]),
+    ("events.k8s.io", "events", &["create", "patch"]),
+];
+
+/// One verb on one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    group: &'static str,
+    resource: &'static str,
+    verb: &'static str,
+    /// All namespaces if there is none.
+    namespace: Option<String>,
+    /// All objects if there is none.
+    name: Option<&'static str>,
+}
+
+impl Need {
+    /// The question whether it is allowed.
+    pub fn review(&self) -> SelfSubjectAccessReview {
+        let (resource, subresource) = self.resource.split_once('/').unwrap_or((self.resource, ""));
+        let attributes = ResourceAttributes {
+            group: Some(self.group.to_owned()),
+            resource: Some(resource.to_owned()),
+            subresource: Some(subresource.to_owned()).filter(|name| !name.is_empty()),
+            verb: Some(self.verb.to_owned()),
+            namespace: self.namespace.clone(),
+            name: self.name.map(str::to_owned),
+            ..ResourceAttributes::default()
+        };
+        SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(attributes),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        }
+    }
+
+    /// Where it is about the same as another.
+    fn is_beside(&self, other: &Self) -> bool {
+        (self.group, self.resource, &self.namespace) == (other.group, other.resource, &other.namespace)
+    }
+}
+
+/// All that is needed in the watched namespaces (all, if none is named), and for the lease.
+pub fn needs(namespaces: &[&str], lease: Option<&str>) -> Vec<Need> {
+    let everywhere = [None];
+    let watched: Vec<Option<&str>> = namespaces.iter().copied().map(Some).collect();
+    let watched = if watched.is_empty() { &everywhere[..] } else { &watched };
+    let mut needs = Vec::new();
+    for namespace in watched {
+        for (group, resource, verbs) in WORK {
+            needs.extend(verbs.iter().map(|verb| Need {
+                group,
+                resource,
+                verb,
+                namespace: namespace.map(str::to_owned),
+                name: None,
+            }));
+        }
+    }
+    // A name can't bound `create`, as it isn't known when the request is authorised. That a candidate may watch the lease
+    // makes a hand-over faster and is not needed.
+    for (verb, name) in [("create", None), ("get", Some(LEASE)), ("update", Some(LEASE))] {
+        needs.extend(lease.map(|namespace| Need {
+            group: "coordination.k8s.io",
+            resource: "leases",
+            verb,
+            namespace: Some(namespace.to_owned()),
+            name,
+        }));
+    }
+    needs
+}
+
+/// Says what has to be granted, if anything.
+pub fn missing(denied: &[&Need]) -> Result<(), String> {
+    let groups = denied.chunk_by(|one, other| one.is_beside(other));
+    let sentences = groups.filter_map(|group| {
+        let first = group.first()?;
+        let verbs: Vec<&str> = group.iter().map(|need| need.verb).collect();
+        let place = first
+            .namespace
+            .as_ref()
+            .map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
+        let name = first.resource.split_once('/');
+        let resource = match name {
+            Some((resource, subresource)) => format!("{resource}.{}/{subresource}", first.group),
+            None => format!("{}.{}", first.resource, first.group),
+        };
+        Some(format!("{} {resource} in {place}", verbs.join(", ")))
+    });
+    let sentences: Vec<String> = sentences.collect();
+    if sentences.is_empty() {
+        return Ok(());
+    }
+    Err(format!("are missing: grant the operator's account to {}", sentences.join("; to ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_by_verb_resource_and_place() {
+        assert_eq!(missing(&[]), Ok(()));
+        let everywhere = needs(&[], None);
+        let writes: Vec<&Need> = everywhere.iter().filter(|need| need.verb != "get").collect();
+        assert_eq!(
+            missing(&writes[..4]).unwrap_err(),
+            "are missing: grant the operator's account to list, watch, patch \
+             jobruns.emrcontainers.services.k8s.aws in all namespaces; to update \
+             jobruns.emrcontainers.services.k8s.aws/status in all namespaces"
+        );
+        let two = needs(&["a", "b"], Some("home"));
+        let leases: Vec<&Need> = two.iter().filter(|need| need.resource == "leases").collect();
+        assert_eq!(
+            missing(&leases).unwrap_err(),
+            "are missing: grant the operator's account to create, get, update leases.coordination.k8s.io in namespace home"
+        );
+        let events: Vec<&Need> = two.iter().filter(|need| need.verb == "create").collect();
+        assert!(
+            missing(&events)
+                .unwrap_err()
+                .contains("in namespace a; to create events.events.k8s.io in namespace b")
+        );
+        assert_eq!(two.len(), 2 * everywhere.len() + 3, "the lease is in one namespace only");
+    }
+
+    #[test]
+    fn a_question_is_as_narrow_as_the_need() {
+        let needs = needs(&["a"], Some("home"));
+        let asked = |resource: &str, verb: &str| {
+            let need = needs.iter().find(|need| need.resource == resource && need.verb == verb).unwrap();
+            need.review().spec.resource_attributes.unwrap()
+        };
+        let status = asked("jobruns/status", "update");
+        assert_eq!(
+            (status.resource.as_deref(), status.subresource.as_deref()),
+            (Some("jobruns"), Some("status"))
+        );
+        assert_eq!((status.namespace.as_deref(), status.name), (Some("a"), None));
+        assert_eq!(asked("leases", "update").name.as_deref(), Some(LEASE));
+        assert_eq!(asked("leases", "create").name, None);
+    }
+}
