@@ -19,5 +19,6 @@ mod leader;
 mod load;
 mod process;
 mod quotas;
+mod restore;
 mod samples;
 mod virtual_cluster;
