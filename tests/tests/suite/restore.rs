@@ -10,6 +10,15 @@ use tests::manifest::job_run;
 use tests::objects::{condition, status};
 use tests::simulator::{calls, endless, fail, failing, until};
 
+const RETRY: &str = "emrcontainers.services.k8s.aws/retry";
+
+/// The first start of a run of that name is refused.
+fn refused_once(name: &str) -> Rule {
+    let refusal =
+        Refusal { code: "ValidationException".to_owned(), message: "not today".to_owned(), status: 400 };
+    Rule { name: Some(name.to_owned()), count: Some(1), start_refused: Some(refusal), ..Rule::default() }
+}
+
 /// The objects as `kubectl get -o json` shows them, without what Velero takes away.
 async fn back_up(env: &TestEnv, names: &[&str]) -> Result<Vec<DynamicObject>> {
     let mut kept = Vec::new();
@@ -17,11 +26,12 @@ async fn back_up(env: &TestEnv, names: &[&str]) -> Result<Vec<DynamicObject>> {
         let text = env.kubectl(&["get", "jobrun", name, "--output=json"]).await?;
         let mut object: Value = serde_json::from_str(&text)?;
         object.as_object_mut().context("an object")?.remove("status").context("it has a status")?;
-        let metadata = object["metadata"].as_object_mut().context("it has metadata")?;
+        let metadata =
+            object.get_mut("metadata").and_then(Value::as_object_mut).context("it has metadata")?;
         for field in ["uid", "resourceVersion", "generation", "creationTimestamp", "managedFields"] {
             metadata.remove(field);
         }
-        ensure!(metadata["finalizers"].as_array().is_some_and(|all| all.len() == 1), "{metadata:?}");
+        ensure!(metadata.contains_key("finalizers"), "{metadata:?}");
         kept.push(serde_json::from_value(object)?);
     }
     Ok(kept)
@@ -102,6 +112,26 @@ async fn a_restored_object_that_is_deleted_before_a_pass_cancels_its_job() -> Re
 }
 
 #[tokio::test]
+async fn a_restored_object_is_not_started_while_lists_may_lack_its_job() -> Result<()> {
+    let mut env = TestEnv::new("restore-lag").await?;
+    // The second try has another token, whose number is lost with the status: only the lists can tell.
+    env.simulator().add_outcome(refused_once("late"))?;
+    env.simulator().add_outcome(Rule { list_delay_seconds: Some(8.0), ..endless("late") })?;
+    env.ready_cluster("vc").await?;
+    env.apply(&job_run("late", "vc", "")).await?;
+    env.job_run_in("late", "FAILED").await?;
+    env.annotate(env.job_runs(), "late", RETRY, "1").await?;
+    env.until(env.job_runs(), "late", "should be submitted", |run| status(run, "id").is_some()).await?;
+    let backup = back_up(&env, &["late"]).await?;
+    lose(&env, &backup).await?;
+    restore(&env, &backup).await?;
+    env.restart_operator().await?;
+    let run = env.job_run_in("late", "RUNNING").await?;
+    ensure!(status(&run, "id") == Some(env.the_job("late")?.id.as_str()));
+    env.event("late", "TakenOver").await.map(drop)
+}
+
+#[tokio::test]
 async fn an_object_that_is_applied_again_or_copied_is_a_run_of_its_own() -> Result<()> {
     let mut env = TestEnv::new("restore-anew").await?;
     env.ready_cluster("vc").await?;
@@ -147,18 +177,11 @@ async fn a_run_that_a_crash_hid_is_found_and_not_asked_for_again() -> Result<()>
 #[tokio::test]
 async fn a_run_that_this_process_knows_from_its_beginning_is_not_looked_for() -> Result<()> {
     let env = TestEnv::new("restore-known").await?;
-    let refusal =
-        Refusal { code: "ValidationException".to_owned(), message: "not today".to_owned(), status: 400 };
-    env.simulator().add_outcome(Rule {
-        name: Some("refused".to_owned()),
-        count: Some(1),
-        start_refused: Some(refusal),
-        ..Rule::default()
-    })?;
+    env.simulator().add_outcome(refused_once("refused"))?;
     env.ready_cluster("vc").await?;
     env.apply(&job_run("refused", "vc", "")).await?;
     env.job_run_in("refused", "FAILED").await?;
-    env.annotate(env.job_runs(), "refused", "emrcontainers.services.k8s.aws/retry", "1").await?;
+    env.annotate(env.job_runs(), "refused", RETRY, "1").await?;
     env.job_run_in("refused", "COMPLETED").await?;
     let all = env.simulator().requests_since(0);
     let last_start = all.iter().rposition(|request| request.operation == "StartJobRun").context("a start")?;

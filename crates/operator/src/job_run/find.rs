@@ -24,15 +24,14 @@ impl Pass<'_> {
     pub async fn take_over(&self, request: StartJobRun) -> Result {
         match self.seek(&request.virtual_cluster_id).await {
             Ok(Some(job)) => Ok(self.found(job, &request.virtual_cluster_id)),
-            // The same process or the one before may have started it just now. While lists may not show that, the token
-            // does: the service remembers it longer than lists lag. A restored object may have forgotten its refusals,
-            // and with them the number of the token.
+            // What was started just now may not be listed yet, but its token is remembered for longer than lists lag. A
+            // restored object may have lost the number of its token, which went with the status.
             Ok(None) if request::is_restored(self.run) && !self.context.lists_are_settled() => {
                 Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
             }
-            // A virtual cluster that is gone refuses the start in its own words.
             Ok(None) => Ok(self.sought()),
-            Err(error) if error.class == Class::NotFound => Ok(self.sought()),
+            // A virtual cluster that is gone, or never was, refuses the start in its own words.
+            Err(error) if matches!(error.class, Class::NotFound | Class::Refused) => Ok(self.sought()),
             Err(error) => self.failed(&error).await,
         }
     }
@@ -57,12 +56,14 @@ impl Pass<'_> {
         virtual_cluster_id: &str,
     ) -> std::result::Result<Option<model::JobRun>, EmrError> {
         let client = self.context.pool.client(&self.scope());
-        // The run of a restored object is older than the object, so that only its name keeps the list short.
+        // The run of a restored object is older than the object, so that only its name keeps the list short. An object that
+        // goes has no second net, and its name may have been given after the start.
         let restored = request::is_restored(self.run);
+        let by_name = restored || self.run.metadata.deletion_timestamp.is_none();
         let created = self.run.creation_timestamp().filter(|_| !restored);
         let filter = JobRunFilter {
             virtual_cluster_id: virtual_cluster_id.to_owned(),
-            name: Some(request::name(self.run)).filter(|name| restored && request::is_name(name)),
+            name: Some(request::name(self.run)).filter(|name| by_name && request::is_name(name)),
             states: Vec::new(),
             created_after: created.and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok()),
         };

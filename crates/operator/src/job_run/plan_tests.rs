@@ -46,14 +46,7 @@ fn a_run() -> JobRun {
 }
 
 fn seen(state: &str) -> Observed {
-    Observed {
-        state: state.to_owned(),
-        state_details: None,
-        failure_reason: None,
-        created_at: None,
-        finished_at: None,
-        attempts: None,
-    }
+    Observed { state: state.to_owned(), ..Observed::default() }
 }
 
 /// What happens beside the passes.
@@ -212,9 +205,10 @@ impl World {
     }
 
     /// What lists show of the object's own jobs.
-    fn listed(&self, run: &JobRun) -> Option<(String, &'static str)> {
+    fn listed(&self, run: &JobRun) -> Option<Submission> {
         let tokens = request::tokens(run);
-        self.jobs.iter().find(|(token, _)| token.starts_with(&tokens)).map(|(_, job)| job.clone())
+        let (_, (id, state)) = self.jobs.iter().find(|(token, _)| token.starts_with(&tokens))?;
+        Some(submission(id.clone(), Some(seen(state))))
     }
 
     fn pass(&mut self, stale: bool, lose_reply: bool, fail_write: bool) {
@@ -239,7 +233,7 @@ impl World {
                 self.memory.never_started |= !(outdated || fail_write);
             }
             Step::TakeOver(_) => match self.listed(&run) {
-                Some((id, state)) => self.found(&run, id, state, outdated || fail_write),
+                Some(found) => self.save(&run, &found, outdated || fail_write),
                 None => self.memory.sought = true,
             },
             Step::Acknowledge => self.write(&run, &Situation::Acknowledged, outdated || fail_write),
@@ -266,7 +260,7 @@ impl World {
                 let next = format!("job{}", self.jobs.len());
                 let (id, _) = self.jobs.entry(request.client_token).or_insert((next, PENDING)).clone();
                 if !lose_reply {
-                    self.accepted(&run, id, outdated || fail_write);
+                    self.save(&run, &submission(id, None), outdated || fail_write);
                 }
             }
             Step::Save(submission) => self.save(&run, &submission, outdated || fail_write),
@@ -294,20 +288,14 @@ impl World {
                 }
             }
             Step::Find(_) => match self.listed(&run) {
-                Some((_, ended)) if is_final(ended) => self.release(outdated || fail_write),
-                Some((id, state)) => self.found(&run, id, state, outdated || fail_write),
+                Some(Submission { found: Some(job), .. }) if is_final(&job.state) => {
+                    self.release(outdated || fail_write);
+                }
+                Some(found) => self.save(&run, &found, outdated || fail_write),
                 None => self.release(outdated || fail_write),
             },
             Step::Release => self.release(outdated || fail_write),
         }
-    }
-
-    fn accepted(&mut self, run: &JobRun, id: String, fails: bool) {
-        self.save(run, &submission(id, None), fails);
-    }
-
-    fn found(&mut self, run: &JobRun, id: String, state: &str, fails: bool) {
-        self.save(run, &submission(id, Some(seen(state))), fails);
     }
 
     fn save(&mut self, run: &JobRun, submission: &Submission, fails: bool) {
