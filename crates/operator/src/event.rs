@@ -28,6 +28,8 @@ use crate::timing::{EVENT_FAILURE_LOG, EVENT_HOLD, EVENT_PUBLISH};
 pub mod reason {
     /// StartJobRun was accepted.
     pub const SUBMITTED: &str = "Submitted";
+    /// A run that was started for the object before is taken over, and none is started.
+    pub const TAKEN_OVER: &str = "TakenOver";
     /// The service holds the run back, because of the scheduler's limits for example.
     pub const PENDING: &str = "Pending";
     /// The service handed the run to the Kubernetes cluster.

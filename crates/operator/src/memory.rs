@@ -21,6 +21,8 @@ pub struct Memory<K> {
     pub submission: Option<Box<Submission>>,
     /// Whether this process put the finalizer on and has not asked the service for anything since.
     pub never_started: bool,
+    /// Whether this process has looked for a run that was started for the object before, or asked for it itself.
+    pub sought: bool,
     /// Whether this process asked the service to cancel the run or delete the cluster.
     pub cancel_asked: bool,
     /// When this process asked the service for it last.
@@ -35,6 +37,7 @@ impl<K> Memory<K> {
         self.fresh.is_none()
             && self.submission.is_none()
             && !self.never_started
+            && !self.sought
             && !self.cancel_asked
             && self.asked_at.is_none()
             && self.failures == 0
@@ -47,6 +50,7 @@ impl<K> Clone for Memory<K> {
             fresh: self.fresh.clone(),
             submission: self.submission.clone(),
             never_started: self.never_started,
+            sought: self.sought,
             cancel_asked: self.cancel_asked,
             asked_at: self.asked_at,
             failures: self.failures,
@@ -60,6 +64,7 @@ impl<K> Default for Memory<K> {
             fresh: None,
             submission: None,
             never_started: false,
+            sought: false,
             cancel_asked: false,
             asked_at: None,
             failures: 0,

@@ -151,7 +151,9 @@ fn due<K: Watched>(object: &K) -> Option<u64> {
         finalizer.hash(&mut hasher);
     }
     meta.deletion_timestamp.is_some().hash(&mut hasher);
-    for (key, value) in object.annotations().iter().filter(|(key, _)| is_ours(key)) {
+    // Nor the annotation that goes on with it.
+    let asked = |key: &str| is_ours(key) && key != annotations::ORIGIN;
+    for (key, value) in object.annotations().iter().filter(|(key, _)| asked(key)) {
         (key, value).hash(&mut hasher);
     }
     Some(hasher.finish())

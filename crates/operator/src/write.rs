@@ -1,8 +1,9 @@
-//! Writes to the API server: the status of an object, and our finalizer.
+//! Writes to the API server: the status of an object, and our finalizer with what goes along with it.
 //!
 //! Every write names the resource version that it was decided on, so that an outdated process can't overwrite a newer
 //! status. The spec is never written. A conflict isn't an error: the pass is repeated on the newer object.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -64,28 +65,34 @@ pub async fn status<K: Kind>(client: &Client, object: &K) -> Result<Written<K>, 
     settle(client, object, request).await
 }
 
-/// Puts our finalizer on.
-pub async fn add_finalizer<K: Kind>(client: &Client, object: &K) -> Result<Written<K>, kube::Error> {
+/// Puts our finalizer on, and annotations with it.
+pub async fn add_finalizer<K: Kind>(
+    client: &Client,
+    object: &K,
+    annotations: &BTreeMap<&str, &str>,
+) -> Result<Written<K>, kube::Error> {
     let mut finalizers = object.finalizers().to_vec();
     finalizers.push(K::FINALIZER.to_owned());
-    set_finalizers(client, object, finalizers).await
+    set_finalizers(client, object, finalizers, annotations).await
 }
 
 /// Takes our finalizer off, and with it lets a deleted object go.
 pub async fn remove_finalizer<K: Kind>(client: &Client, object: &K) -> Result<Written<K>, kube::Error> {
     let finalizers = object.finalizers().iter().filter(|name| *name != K::FINALIZER).cloned().collect();
-    set_finalizers(client, object, finalizers).await
+    set_finalizers(client, object, finalizers, &BTreeMap::new()).await
 }
 
 async fn set_finalizers<K: Kind>(
     client: &Client,
     object: &K,
     finalizers: Vec<String>,
+    annotations: &BTreeMap<&str, &str>,
 ) -> Result<Written<K>, kube::Error> {
     let patch = json!({ "metadata": {
         "uid": object.meta().uid,
         "resourceVersion": object.meta().resource_version,
         "finalizers": finalizers,
+        "annotations": annotations,
     }});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let request = request(object).patch(&object.name_any(), &params, &Patch::Merge(patch));

@@ -204,6 +204,7 @@ async fn a_list_reads_all_pages() {
     };
     let rig = rig([page(["a", "b"], Some("t1")), page(["c", "d"], None), page(["a", "b"], Some("t1"))]).await;
     let filter = JobRunFilter {
+        name: None,
         virtual_cluster_id: "vc1".to_owned(),
         states: vec!["PENDING", "RUNNING"],
         created_after: Some("2026-11-21T10:00:00.9Z".parse().unwrap()),

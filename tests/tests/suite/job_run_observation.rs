@@ -131,7 +131,7 @@ async fn the_first_status_has_the_id_and_the_spec_is_never_written() -> Result<(
     Ok(())
 }
 
-/// What the operator owns: its finalizer and the status.
+/// What the operator owns: its finalizer with the origin, and the status.
 fn ensure_only_ours(run: &DynamicObject) -> Result<()> {
     for entry in run.metadata.managed_fields.iter().flatten() {
         if entry.manager.as_deref() != Some("emrcontainers-operator") {
@@ -146,7 +146,13 @@ fn ensure_only_ours(run: &DynamicObject) -> Result<()> {
         } else {
             ensure!(keys(&fields) == ["f:metadata"], "{fields}");
             let metadata = fields.get("f:metadata").cloned().unwrap_or_default();
-            ensure!(keys(&metadata) == ["f:finalizers"], "{fields}");
+            ensure!(
+                keys(&metadata).iter().all(|key| key == "f:finalizers" || key == "f:annotations"),
+                "{fields}"
+            );
+            let annotations = metadata.get("f:annotations").map(keys).unwrap_or_default();
+            let origin = "f:emrcontainers.services.k8s.aws/origin";
+            ensure!(annotations.iter().all(|key| key == "." || key == origin), "{fields}");
         }
     }
     Ok(())

@@ -37,9 +37,11 @@ configurationOverrides: |
     env.job_run_in("whole", "COMPLETED").await?;
     let uid = env.job_runs().get("whole").await?.metadata.uid.context("a uid")?;
     let request = start(&env, "whole")?;
+    let token = request.client_token.clone().unwrap_or_default();
+    ensure!(token.starts_with(&format!("{uid}-")) && token.ends_with("-1") && token.len() <= 64, "{token}");
     let expected = json!({
         "name": "whole",
-        "clientToken": format!("{uid}-1"),
+        "clientToken": token,
         "executionRoleArn": ROLE,
         "releaseLabel": "emr-7.10.0-latest",
         "jobDriver": {"sparkSubmitJobDriver": {"entryPoint": "s3://bucket/job.py"}},

@@ -20,5 +20,6 @@ mod load;
 mod probes;
 mod process;
 mod quotas;
+mod restore;
 mod samples;
 mod virtual_cluster;

@@ -135,6 +135,7 @@ impl Client {
             .sdk
             .list_job_runs()
             .virtual_cluster_id(&filter.virtual_cluster_id)
+            .set_name(filter.name.clone())
             .set_states((!states.is_empty()).then_some(states))
             .set_created_after(filter.created_after.map(convert::date_time));
         let mut pages = 0;

@@ -130,6 +130,8 @@ pub struct VirtualClusterFilter {
 pub struct JobRunFilter {
     /// The virtual cluster.
     pub virtual_cluster_id: String,
+    /// Only those of this name.
+    pub name: Option<String>,
     /// Only those in these states; all when empty.
     pub states: Vec<&'static str>,
     /// Only those created after this.

@@ -231,6 +231,7 @@ impl Poller {
         look: &Look,
     ) -> (Result<(Listed, FollowUp), EmrError>, Effects) {
         let filter = JobRunFilter {
+            name: None,
             virtual_cluster_id: home.virtual_cluster_id.clone(),
             states: look.states().to_vec(),
             created_after: Some(look.created_after),

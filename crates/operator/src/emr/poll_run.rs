@@ -58,7 +58,8 @@ impl Observed {
         ENDED.contains(&self.state.as_str())
     }
 
-    pub(super) fn of(run: &JobRun) -> Self {
+    /// What a list or DescribeJobRun says of a run.
+    pub fn of(run: &JobRun) -> Self {
         Self {
             state: run.state.clone(),
             state_details: run.state_details.clone(),

@@ -3,22 +3,22 @@
 //! Must not decide what to do: `plan` does. Invariant: an AWS error is classified by `emr` and only mapped here to one
 //! of wait, tell and repeat, or refuse.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use emrcontainers_api::JobRun;
 use emrcontainers_api::job_run::{PENDING, is_final};
 use emrcontainers_api::status::AckResourceMetadata;
+use emrcontainers_api::{JobRun, annotations};
 use kube::ResourceExt;
 
 use super::plan::{self, Submitted};
 use super::report::{Reported, report};
-use super::request;
 use super::status::{Situation, Submission};
 use super::target::{ClusterTarget, Target};
 use crate::context::Context;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::limit::{Kind as TurnKind, RunKey, Turn};
-use crate::emr::model::{self, JobRunFilter, StartJobRun};
+use crate::emr::model::StartJobRun;
 use crate::emr::poll::{Observation, Tracked};
 use crate::emr::pool::Scope;
 use crate::event::reason;
@@ -62,7 +62,12 @@ impl Pass<'_> {
     pub async fn reopen(&self) -> Result {
         let message = "the run was refused before and is tried again";
         match self.report(&Situation::Waiting { reason: reason::RETRYING, message }).await? {
-            Reported::Said(newer) | Reported::Conflict(newer) => Ok(Progress::Again(newer)),
+            Reported::Said(newer) => {
+                // A run that was refused was not started, and its next try is the first with its token.
+                self.context.job_runs.update(self.uid, |memory| memory.never_started = true);
+                Ok(Progress::Again(newer))
+            }
+            Reported::Conflict(newer) => Ok(Progress::Again(newer)),
             Reported::Gone => Ok(self.rest()),
         }
     }
@@ -77,7 +82,9 @@ impl Pass<'_> {
 
     /// Puts the finalizer on, and goes on with the object as it is then.
     pub async fn add_finalizer(&self) -> Result {
-        match write::add_finalizer(&self.context.client, &**self.run).await? {
+        // It isn't the object's word any more but ours: an object that is made from another's manifest has that one's.
+        let origin = BTreeMap::from([(annotations::ORIGIN, self.uid)]);
+        match write::add_finalizer(&self.context.client, &**self.run, &origin).await? {
             Written::Done(run) => {
                 self.context.job_runs.wrote(&run);
                 self.context.job_runs.update(self.uid, |memory| memory.never_started = true);
@@ -103,8 +110,10 @@ impl Pass<'_> {
             Turn::Queued { position } => return self.await_turn(&scope, position).await,
         };
         // From here on the run may exist, whatever comes back.
-        self.context.job_runs.update(self.uid, |memory| memory.never_started = false);
-        let token = request.client_token.clone();
+        self.context.job_runs.update(self.uid, |memory| {
+            memory.never_started = false;
+            memory.sought = true;
+        });
         let overrides = request.configuration_overrides.clone();
         let virtual_cluster_id = request.virtual_cluster_id.clone();
         let created = match client.start_job_run(grant, request).await {
@@ -115,10 +124,10 @@ impl Pass<'_> {
                 }
                 // An earlier try may have been accepted and its reply lost; the service may refuse to repeat it.
                 let may_exist = !never_started && error.class == Class::Refused;
-                let sought = if may_exist { self.seek(&virtual_cluster_id, &token).await } else { Ok(None) };
+                let sought = if may_exist { self.seek(&virtual_cluster_id).await } else { Ok(None) };
                 return match sought {
                     Ok(None) => self.start_failed(&error).await,
-                    Ok(Some(job)) => Ok(self.accepted(self.found(job, &virtual_cluster_id))),
+                    Ok(Some(job)) => Ok(self.found(job, &virtual_cluster_id)),
                     Err(error) => self.failed(&error).await,
                 };
             }
@@ -128,12 +137,13 @@ impl Pass<'_> {
             id: created.id,
             virtual_cluster_id,
             overrides,
+            found: None,
         };
         Ok(self.accepted(submission))
     }
 
     /// Remembers the id that the service gave; it is saved in the next step, behind the starts of others.
-    pub(super) fn accepted(&self, submission: Submission) -> Progress<JobRun> {
+    fn accepted(&self, submission: Submission) -> Progress<JobRun> {
         let created = self.run.creation_timestamp().map(|time| self.context.now().duration_since(time.0));
         self.context.metrics.submitted(created.map(jiff::SignedDuration::unsigned_abs).unwrap_or_default());
         tracing::info!(id = submission.id, "job run submitted");
@@ -202,11 +212,14 @@ impl Pass<'_> {
     pub async fn save(&self, submission: Submission, observation: Option<&Observation>) -> Result {
         let seen = match observation {
             Some(Observation::Run(seen)) => Some(seen),
-            Some(Observation::Gone) | None => None,
+            Some(Observation::Gone) | None => submission.found.as_ref(),
         };
         match self.report(&Situation::Submitted(&submission, seen)).await? {
             Reported::Said(run) => {
-                self.context.job_runs.update(self.uid, |memory| memory.submission = None);
+                self.context.job_runs.update(self.uid, |memory| {
+                    memory.submission = None;
+                    memory.sought = false;
+                });
                 Ok(Progress::Again(run))
             }
             Reported::Conflict(newer) => Ok(Progress::Again(newer)),
@@ -233,43 +246,6 @@ impl Pass<'_> {
         }
     }
 
-    /// The run with a token, if the service lists one.
-    pub(super) async fn seek(
-        &self,
-        virtual_cluster_id: &str,
-        token: &str,
-    ) -> std::result::Result<Option<model::JobRun>, EmrError> {
-        let client = self.context.pool.client(&self.scope());
-        let created_after =
-            self.run.creation_timestamp().and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok());
-        let filter = JobRunFilter {
-            virtual_cluster_id: virtual_cluster_id.to_owned(),
-            states: Vec::new(),
-            created_after,
-        };
-        let mut found = None;
-        let listed = client
-            .list_job_runs(&filter, u32::MAX, |run: model::JobRun| {
-                if run.client_token.as_deref() == Some(token) {
-                    found = Some(run);
-                }
-            })
-            .await;
-        match found {
-            Some(run) => Ok(Some(run)),
-            None => listed.map(|_| None),
-        }
-    }
-
-    pub(super) fn found(&self, job: model::JobRun, virtual_cluster_id: &str) -> Submission {
-        Submission {
-            place: self.place(&self.scope(), virtual_cluster_id, &job.id, job.arn),
-            id: job.id,
-            virtual_cluster_id: virtual_cluster_id.to_owned(),
-            overrides: request::read_overrides(self.run).ok().flatten(),
-        }
-    }
-
     /// Tells of an error and tries again later; a throttle is only waited for.
     pub(super) async fn failed(&self, error: &EmrError) -> Result {
         match error.class {
@@ -293,6 +269,7 @@ impl Pass<'_> {
                 if plan::settled(&run) {
                     // Its end is written down: nothing of it stays in memory.
                     self.context.poller.untrack(self.uid);
+                    self.context.job_runs.update(self.uid, |memory| memory.sought = false);
                 }
                 Progress::End(next)
             }
@@ -324,7 +301,13 @@ impl Pass<'_> {
         self.context.scope_of_run(self.run)
     }
 
-    fn place(&self, scope: &Scope, cluster: &str, id: &str, arn: Option<String>) -> AckResourceMetadata {
+    pub(super) fn place(
+        &self,
+        scope: &Scope,
+        cluster: &str,
+        id: &str,
+        arn: Option<String>,
+    ) -> AckResourceMetadata {
         let partition = &self.context.partition;
         let arn = arn.unwrap_or_else(|| {
             let Scope { account, region } = scope;

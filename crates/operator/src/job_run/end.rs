@@ -1,4 +1,4 @@
-//! Makes the calls of a deletion: cancel, wait for the end, look for a run that may have been started, let the object go.
+//! Makes the calls of a deletion: cancel, wait for the end, let the object go.
 //!
 //! Must not decide what to do: `plan` does. Invariant: the finalizer comes off only when no live job can belong to the object.
 
@@ -80,20 +80,6 @@ impl Pass<'_> {
                 self.report_then(&Situation::Observed(seen), Next::Await).await
             }
             Some(Observation::Run(_) | Observation::Gone) | None => self.acknowledge().await,
-        }
-    }
-
-    /// Looks for a run that an earlier process may have started without saving its id.
-    pub async fn find(&self, virtual_cluster_id: &str, token: &str) -> Result {
-        match self.seek(virtual_cluster_id, token).await {
-            Ok(Some(job)) if is_final(&job.state) => self.release().await,
-            Ok(Some(job)) => Ok(self.accepted(self.found(job, virtual_cluster_id))),
-            Ok(None) if !self.context.lists_are_settled() => {
-                Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
-            }
-            Ok(None) => self.release().await,
-            Err(error) if error.class == Class::NotFound => self.release().await,
-            Err(error) => self.failed(&error).await,
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod act;
 mod end;
+mod find;
 pub mod overrides;
 pub mod plan;
 #[cfg(test)]
@@ -117,12 +118,13 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
         Step::Reopen => pass.reopen().await,
         Step::AwaitReference => pass.await_reference().await,
         Step::AddFinalizer => pass.add_finalizer().await,
+        Step::TakeOver(request) => pass.take_over(*request).await,
         Step::Start(request) => pass.start(*request).await,
         Step::Save(submission) => pass.save(*submission, observation.as_ref()).await,
         Step::Observe(submitted) => pass.observe(&submitted, observation.as_ref()).await,
         Step::Cancel(submitted) => pass.cancel(&submitted).await,
         Step::AwaitEnd(submitted) => pass.await_end(&submitted, observation.as_ref()).await,
-        Step::Find { virtual_cluster_id, token } => pass.find(&virtual_cluster_id, &token).await,
+        Step::Find(virtual_cluster_id) => pass.find(&virtual_cluster_id).await,
         Step::Release => pass.release().await,
     }
 }

@@ -44,6 +44,8 @@ pub enum Step {
     AwaitReference,
     /// The run may be submitted once the finalizer is there.
     AddFinalizer,
+    /// The run may have been submitted before: look for it, and take it over.
+    TakeOver(Box<StartJobRun>),
     /// Submit the run.
     Start(Box<StartJobRun>),
     /// Save the id that the service gave: nothing else comes before it.
@@ -54,13 +56,8 @@ pub enum Step {
     Cancel(Submitted),
     /// The object goes and its run is ending: wait for the end, and tell it.
     AwaitEnd(Submitted),
-    /// The object goes, and an earlier process may have submitted the run without saving its id.
-    Find {
-        /// The virtual cluster that the run would be in.
-        virtual_cluster_id: String,
-        /// The token that the run would carry.
-        token: String,
-    },
+    /// The object goes, and its run may have been submitted before: look for it in this virtual cluster.
+    Find(String),
     /// No live run can belong to the object: let it go.
     Release,
 }
@@ -100,7 +97,14 @@ pub fn plan(view: &View<'_>) -> Step {
         Err(request::Unfit::Invalid(why)) => return Step::Refuse(why),
         Err(request::Unfit::Waiting) => return Step::AwaitReference,
     };
-    if has_finalizer(run) { Step::Start(Box::new(request)) } else { Step::AddFinalizer }
+    if !has_finalizer(run) {
+        return Step::AddFinalizer;
+    }
+    // With our finalizer and without an id: an earlier process may have submitted the run, or it was in a life before a
+    // restore. This process knows when it put the finalizer on itself, and looks once else.
+    let request = Box::new(request);
+    let knows = view.memory.never_started || view.memory.sought;
+    if knows { Step::Start(request) } else { Step::TakeOver(request) }
 }
 
 fn plan_deletion(view: &View<'_>) -> Step {
@@ -117,7 +121,7 @@ fn plan_deletion(view: &View<'_>) -> Step {
             return Step::Release;
         }
         return match view.target.virtual_cluster.id() {
-            Some(id) => Step::Find { virtual_cluster_id: id.to_owned(), token: request::token(run) },
+            Some(id) => Step::Find(id.to_owned()),
             None => Step::Release,
         };
     };
@@ -158,7 +162,8 @@ pub fn retry(run: &JobRun) -> Option<&str> {
     run.annotations().get(annotations::RETRY).map(String::as_str)
 }
 
-fn has_finalizer(run: &JobRun) -> bool {
+/// Whether our finalizer is on.
+pub fn has_finalizer(run: &JobRun) -> bool {
     run.finalizers().iter().any(|name| name == JOB_RUN_FINALIZER)
 }
 

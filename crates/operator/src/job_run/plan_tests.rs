@@ -1,14 +1,15 @@
 //! A model of a run's whole life: the object, this process's memory and the service, with crashes, lost replies, stale
-//! reads and refusals in any order. What `plan` decides is carried out on the model.
+//! reads, refusals, restores and tokens that the service forgets, in any order. What `plan` decides is carried out on the
+//! model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use emrcontainers_api::job_run::{
     CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobDriver, JobRunSpec, PENDING, RUNNING,
     SparkSubmitJobDriver, is_final,
 };
-use emrcontainers_api::{JOB_RUN_FINALIZER, JobRun};
+use emrcontainers_api::{JOB_RUN_FINALIZER, JobRun, annotations};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -45,14 +46,7 @@ fn a_run() -> JobRun {
 }
 
 fn seen(state: &str) -> Observed {
-    Observed {
-        state: state.to_owned(),
-        state_details: None,
-        failure_reason: None,
-        created_at: None,
-        finished_at: None,
-        attempts: None,
-    }
+    Observed { state: state.to_owned(), ..Observed::default() }
 }
 
 /// What happens beside the passes.
@@ -70,6 +64,10 @@ enum Event {
     Refuse,
     /// The process dies and another one takes over.
     Crash,
+    /// Nobody works for so long that the service forgets its tokens.
+    Outage,
+    /// The same, and the object is lost and comes back from a backup: with another UID, without its status.
+    Restore,
     /// The job moves on.
     Advance,
     /// The poller looks.
@@ -88,11 +86,23 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::WriteFails),
         1 => Just(Event::Refuse),
         2 => Just(Event::Crash),
+        1 => Just(Event::Outage),
+        1 => Just(Event::Restore),
         3 => Just(Event::Advance),
         4 => Just(Event::Look),
         1 => Just(Event::Delete),
         1 => (0..3u8).prop_map(Event::Retry),
     ]
+}
+
+fn submission(id: String, found: Option<Observed>) -> Submission {
+    Submission {
+        id,
+        virtual_cluster_id: "vc1".into(),
+        place: emrcontainers_api::status::AckResourceMetadata::default(),
+        overrides: None,
+        found,
+    }
 }
 
 struct World {
@@ -102,6 +112,11 @@ struct World {
     observation: Option<Observation>,
     /// The service's jobs by token: id and state.
     jobs: BTreeMap<String, (String, &'static str)>,
+    /// The tokens that the service remembers; its lists show the others, too.
+    remembered: BTreeSet<String>,
+    /// Jobs that were started with a token that was used before.
+    repeated: u32,
+    lives: u32,
     refused: u32,
     refuse_next: bool,
     gone: bool,
@@ -116,6 +131,9 @@ impl World {
             memory: Memory::default(),
             observation: None,
             jobs: BTreeMap::new(),
+            remembered: BTreeSet::new(),
+            repeated: 0,
+            lives: 1,
             refused: 0,
             refuse_next: false,
             gone: false,
@@ -137,10 +155,18 @@ impl World {
             Event::ReplyLost => self.pass(false, true, false),
             Event::WriteFails => self.pass(false, false, true),
             Event::Refuse => self.refuse_next = true,
-            Event::Crash => {
-                self.memory = Memory::default();
-                self.observation = None;
-                self.before = self.run.clone();
+            Event::Crash => self.crash(),
+            Event::Outage => {
+                self.remembered.clear();
+                self.crash();
+            }
+            Event::Restore => {
+                self.remembered.clear();
+                self.lives += 1;
+                self.run.metadata.uid = Some(format!("uid{}", self.lives));
+                self.run.metadata.deletion_timestamp = None;
+                self.run.status = None;
+                self.crash();
             }
             Event::Advance => {
                 for (_, state) in self.jobs.values_mut() {
@@ -165,11 +191,24 @@ impl World {
                 }
             }
             Event::Retry(value) => {
-                let annotations = self.run.metadata.annotations.get_or_insert_default();
-                annotations.insert(emrcontainers_api::annotations::RETRY.into(), value.to_string());
+                let own = self.run.metadata.annotations.get_or_insert_default();
+                own.insert(annotations::RETRY.into(), value.to_string());
             }
         }
         self.check();
+    }
+
+    fn crash(&mut self) {
+        self.memory = Memory::default();
+        self.observation = None;
+        self.before = self.run.clone();
+    }
+
+    /// What lists show of the object's own jobs.
+    fn listed(&self, run: &JobRun) -> Option<Submission> {
+        let tokens = request::tokens(run);
+        let (_, (id, state)) = self.jobs.iter().find(|(token, _)| token.starts_with(&tokens))?;
+        Some(submission(id.clone(), Some(seen(state))))
     }
 
     fn pass(&mut self, stale: bool, lose_reply: bool, fail_write: bool) {
@@ -188,34 +227,43 @@ impl World {
         match plan(&view) {
             Step::Rest | Step::AwaitReference => {}
             Step::Refuse(why) => self.write(&run, &Situation::Refused(&why), outdated || fail_write),
-            Step::Reopen => self.write(
-                &run,
-                &Situation::Waiting { reason: "Retrying", message: "again" },
-                outdated || fail_write,
-            ),
+            Step::Reopen => {
+                let again = Situation::Waiting { reason: "Retrying", message: "again" };
+                self.write(&run, &again, outdated || fail_write);
+                self.memory.never_started |= !(outdated || fail_write);
+            }
+            Step::TakeOver(_) => match self.listed(&run) {
+                Some(found) => self.save(&run, &found, outdated || fail_write),
+                None => self.memory.sought = true,
+            },
             Step::Acknowledge => self.write(&run, &Situation::Acknowledged, outdated || fail_write),
             Step::AddFinalizer if outdated || fail_write => {}
             Step::AddFinalizer => {
                 self.before = self.run.clone();
                 self.run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
+                let uid = self.run.metadata.uid.clone().unwrap();
+                self.run.metadata.annotations.get_or_insert_default().insert(annotations::ORIGIN.into(), uid);
                 self.memory.fresh = Some(Arc::new(self.run.clone()));
                 self.memory.never_started = true;
             }
             Step::Start(request) => {
                 assert!(run.metadata.finalizers.is_some(), "started without a finalizer");
                 self.memory.never_started = false;
-                let known = self.jobs.contains_key(&request.client_token);
+                self.memory.sought = true;
+                let known = self.remembered.contains(&request.client_token);
                 if std::mem::take(&mut self.refuse_next) && !known {
                     self.refused += 1;
                     return self.write(&run, &Situation::Refused("no"), outdated || fail_write);
                 }
+                self.repeated += u32::from(!known && self.jobs.contains_key(&request.client_token));
+                self.remembered.insert(request.client_token.clone());
                 let next = format!("job{}", self.jobs.len());
                 let (id, _) = self.jobs.entry(request.client_token).or_insert((next, PENDING)).clone();
                 if !lose_reply {
-                    self.accepted(&run, id, outdated || fail_write);
+                    self.save(&run, &submission(id, None), outdated || fail_write);
                 }
             }
-            Step::Save(submission) => self.accepted(&run, submission.id, outdated || fail_write),
+            Step::Save(submission) => self.save(&run, &submission, outdated || fail_write),
             Step::Observe(_) => match self.observation.clone() {
                 Some(Observation::Run(seen)) => {
                     self.write(&run, &Situation::Observed(&seen), outdated || fail_write);
@@ -239,26 +287,23 @@ impl World {
                     self.write(&run, &Situation::Observed(&seen), outdated || fail_write);
                 }
             }
-            Step::Find { token, .. } => match self.jobs.get(&token).cloned() {
-                Some((_, ended)) if is_final(ended) => self.release(outdated || fail_write),
-                Some((id, _)) => self.accepted(&run, id, outdated || fail_write),
+            Step::Find(_) => match self.listed(&run) {
+                Some(Submission { found: Some(job), .. }) if is_final(&job.state) => {
+                    self.release(outdated || fail_write);
+                }
+                Some(found) => self.save(&run, &found, outdated || fail_write),
                 None => self.release(outdated || fail_write),
             },
             Step::Release => self.release(outdated || fail_write),
         }
     }
 
-    fn accepted(&mut self, run: &JobRun, id: String, fails: bool) {
-        let submission = Submission {
-            id,
-            virtual_cluster_id: "vc1".into(),
-            place: emrcontainers_api::status::AckResourceMetadata::default(),
-            overrides: None,
-        };
+    fn save(&mut self, run: &JobRun, submission: &Submission, fails: bool) {
         self.memory.submission = Some(Box::new(submission.clone()));
-        self.write(run, &Situation::Submitted(&submission, None), fails);
+        self.write(run, &Situation::Submitted(submission, submission.found.as_ref()), fails);
         if !fails {
             self.memory.submission = None;
+            self.memory.sought = false;
         }
     }
 
@@ -283,11 +328,18 @@ impl World {
     fn check(&mut self) {
         let refusals = usize::try_from(self.refused).unwrap();
         assert!(self.jobs.len() <= 1, "{refusals} refusals and these jobs: {:?}", self.jobs);
+        assert_eq!(
+            self.repeated, 0,
+            "a second job for a token that the service had forgotten: {:?}",
+            self.jobs
+        );
         let status = self.run.status.as_ref();
         let state = status.and_then(|status| status.state.clone()).filter(|state| is_final(state));
         let submitted = status.is_some_and(|status| status.id.is_some());
         match (&self.first_final, state) {
-            (Some(first), state) => assert_eq!(Some(first), state.as_ref(), "a final state was left"),
+            // A restore takes the state away until the run is found again.
+            (Some(_), None) => assert!(!submitted && self.lives > 1, "a final state was left"),
+            (Some(first), Some(state)) => assert_eq!(*first, state, "a final state was left"),
             (None, Some(state)) if submitted => self.first_final = Some(state),
             (None, _) => {}
         }
@@ -343,16 +395,4 @@ proptest! {
         let state = world.run.status.unwrap().state.unwrap();
         prop_assert!(state == COMPLETED || state == FAILED, "{}", state);
     }
-}
-
-#[test]
-fn the_token_grows_only_with_a_refusal_that_is_written_down() {
-    let mut run = a_run();
-    assert_eq!(request::token(&run), "uid-1");
-    let manner = Manner { ready: JobReadyPolicy::Outcome, by_reference: false, now: Timestamp::UNIX_EPOCH };
-    run.status = Some(status::next(&run, &Situation::Refused("no"), manner));
-    assert_eq!(request::token(&run), "uid-2");
-    run.metadata.annotations =
-        Some([(emrcontainers_api::annotations::RETRY.to_owned(), "x".to_owned())].into());
-    assert_eq!(request::token(&run), "uid-2");
 }

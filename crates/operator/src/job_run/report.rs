@@ -8,7 +8,7 @@ use emrcontainers_api::condition;
 use emrcontainers_api::job_run::{self, JobRun, JobRunStatus};
 use kube::Resource;
 
-use super::status::{self, Manner, Situation};
+use super::status::{self, Manner, Situation, Submission};
 use crate::context::Context;
 use crate::emr::poll::Observed;
 use crate::event::{EventType, reason};
@@ -76,15 +76,21 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         }
         Situation::Lost => (EventType::Warning, reason::NOT_FOUND, message(after)),
         Situation::Submitted(submission, seen) => {
-            let note = format!(
-                "job run {} was submitted to virtual cluster {}",
-                submission.id, submission.virtual_cluster_id
-            );
-            context.events.publish(&run.object_ref(&()), EventType::Normal, reason::SUBMITTED, &note);
-            if let Some(seen) = seen {
-                tell_of_state(run, Some(job_run::PENDING), after, seen, context);
+            let Submission { id, virtual_cluster_id: cluster, found, .. } = submission;
+            if found.is_some() {
+                let note = format!(
+                    "job run {id} in virtual cluster {cluster} was started for this object before: it is taken over, and none is \
+                     started"
+                );
+                (EventType::Normal, reason::TAKEN_OVER, note)
+            } else {
+                let note = format!("job run {id} was submitted to virtual cluster {cluster}");
+                context.events.publish(&run.object_ref(&()), EventType::Normal, reason::SUBMITTED, &note);
+                if let Some(seen) = seen {
+                    tell_of_state(run, Some(job_run::PENDING), after, seen, context);
+                }
+                return;
             }
-            return;
         }
         Situation::CancelAsked => (
             EventType::Normal,

@@ -3,12 +3,14 @@
 //! What the API server's schema would have refused is checked again, because objects may be older than the schema or
 //! have come through upstream's. Invariant: every refusal names the field and what would be right.
 
-use emrcontainers_api::JobRun;
 use emrcontainers_api::job_run::{JobDriver, JobRunSpec};
 use emrcontainers_api::overrides::ConfigurationOverrides;
+use emrcontainers_api::{JobRun, annotations};
 use kube::ResourceExt;
+use sha2::{Digest, Sha256};
 
 use super::overrides;
+use super::plan;
 use super::target::{ClusterTarget, Target};
 use crate::emr::model::StartJobRun;
 use crate::tags;
@@ -25,13 +27,42 @@ pub enum Unfit {
     Waiting,
 }
 
-/// The token: the object's UID, and which try it is where the service refused earlier ones for good.
+/// The longest UID that goes into a token: with the rest it makes the 64 characters that the service takes.
+const MAX_ORIGIN_CHARS: usize = 36;
+
+/// The token: what is the object's own, and which try it is where the service refused earlier ones for good.
 ///
 /// The number of refusals is in the status, so it grows only after an answer that says that nothing was started. A
 /// crash anywhere leaves the token as it was.
 pub fn token(run: &JobRun) -> String {
     let refusals = run.status.as_ref().and_then(|status| status.refusals).unwrap_or_default();
-    format!("{}-{}", run.uid().unwrap_or_default(), refusals.saturating_add(1))
+    format!("{}{}", tokens(run), refusals.saturating_add(1))
+}
+
+/// What all tokens of the object begin with, and none of another: its first UID, and a digest of the UID, the namespace
+/// and the name, so that a copy of the object under another name, or in another namespace, has tokens of its own.
+pub fn tokens(run: &JobRun) -> String {
+    let origin = origin(run);
+    let identity = format!("{}/{}/{origin}", run.namespace().unwrap_or_default(), run.name_any());
+    let digest = Sha256::digest(identity);
+    let digest = digest.first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
+    format!("{origin}-{digest:016x}-")
+}
+
+/// Whether the object was there before under another UID.
+pub fn is_restored(run: &JobRun) -> bool {
+    origin(run) != run.uid().unwrap_or_default()
+}
+
+/// The UID that the object had when our finalizer was put on: a restore brings both back and gives another UID. An object
+/// without the finalizer was never submitted, wherever its annotations come from.
+fn origin(run: &JobRun) -> String {
+    let annotated = run.annotations().get(annotations::ORIGIN).filter(|_| plan::has_finalizer(run));
+    let is_uid = |text: &str| {
+        (1..=MAX_ORIGIN_CHARS).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    annotated.filter(|text| is_uid(text)).cloned().or_else(|| run.uid()).unwrap_or_default()
 }
 
 /// The request for a run, or why there is none.
@@ -51,7 +82,7 @@ pub fn build(run: &JobRun, target: &Target) -> Result<StartJobRun, Unfit> {
     Ok(StartJobRun {
         client_token: token(run),
         virtual_cluster_id,
-        name: Some(spec.name.clone().unwrap_or_else(|| default_name(&run.name_any()))),
+        name: Some(name(run)),
         execution_role_arn: Some(execution_role_arn),
         release_label: Some(release_label),
         job_driver: Some(driver),
@@ -61,9 +92,15 @@ pub fn build(run: &JobRun, target: &Target) -> Result<StartJobRun, Unfit> {
     })
 }
 
-/// The object's name, cut to what the service takes.
-fn default_name(name: &str) -> String {
-    name.chars().take(MAX_NAME_CHARS).collect()
+/// The run's name: what the spec says, else the object's, cut to what the service takes.
+pub fn name(run: &JobRun) -> String {
+    run.spec.name.clone().unwrap_or_else(|| run.name_any().chars().take(MAX_NAME_CHARS).collect())
+}
+
+/// Whether the service takes the name; it refuses others as a filter, too.
+pub fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_CHARS).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_/#".contains(&b))
 }
 
 /// The run's settings, from whichever form holds them.
@@ -139,4 +176,68 @@ fn is_role_arn(text: &str) -> bool {
         && region.is_empty()
         && (account.is_empty() || (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())))
         && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && !name.ends_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use emrcontainers_api::JOB_RUN_FINALIZER;
+    use emrcontainers_api::job_run::JobRunStatus;
+
+    use super::*;
+
+    const UID: &str = "11111111-2222-4333-8444-555555555555";
+
+    /// An object that was submitted: with the finalizer and what goes on with it.
+    fn submitted() -> JobRun {
+        let mut run = JobRun::new("r", JobRunSpec::default());
+        run.metadata.uid = Some(UID.into());
+        run.metadata.namespace = Some("ns".into());
+        run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
+        run.metadata.annotations = Some([(annotations::ORIGIN.to_owned(), UID.to_owned())].into());
+        run
+    }
+
+    fn restored() -> JobRun {
+        let mut run = submitted();
+        run.metadata.uid = Some("99999999-2222-4333-8444-555555555555".into());
+        run
+    }
+
+    #[test]
+    fn the_token_is_the_first_uid_a_digest_and_the_try_and_grows_only_with_refusals() {
+        let mut run = submitted();
+        assert_eq!(token(&run), format!("{UID}-6f305ca21458a73f-1"));
+        run.metadata.annotations.get_or_insert_default().insert(annotations::RETRY.into(), "x".into());
+        assert_eq!(token(&run), format!("{}1", tokens(&run)));
+        run.status = Some(JobRunStatus { refusals: Some(i32::MAX - 1), ..JobRunStatus::default() });
+        assert_eq!(token(&run), format!("{}{}", tokens(&run), i32::MAX));
+        assert_eq!(token(&run).len(), 64, "the service takes no more");
+    }
+
+    #[test]
+    fn a_restored_object_keeps_its_tokens() {
+        assert!(is_restored(&restored()) && !is_restored(&submitted()));
+        assert_eq!(tokens(&restored()), tokens(&submitted()));
+    }
+
+    #[test]
+    fn a_copy_or_an_object_that_was_never_submitted_has_tokens_of_its_own() {
+        let mut renamed = restored();
+        renamed.metadata.name = Some("copy".into());
+        let mut moved = restored();
+        moved.metadata.namespace = Some("other".into());
+        let mut applied_anew = restored();
+        applied_anew.metadata.finalizers = None;
+        let mut garbled = restored();
+        garbled.metadata.annotations = Some([(annotations::ORIGIN.to_owned(), "x".repeat(37))].into());
+        for run in [renamed, moved, applied_anew, garbled] {
+            assert_ne!(tokens(&run), tokens(&submitted()), "{:?}", run.metadata);
+        }
+    }
+
+    #[test]
+    fn only_names_that_the_service_takes_are_asked_for() {
+        assert!(is_name("team-a/etl_1.2#x"));
+        assert!(!is_name("") && !is_name("bad name") && !is_name(&"x".repeat(65)));
+    }
 }

@@ -75,6 +75,8 @@ pub struct Submission {
     pub place: AckResourceMetadata,
     /// What was sent as overrides.
     pub overrides: Option<ConfigurationOverrides>,
+    /// What the service says of it, where it was found there and not started now.
+    pub found: Option<Observed>,
 }
 
 /// How statuses are written.

@@ -3,6 +3,7 @@
 //! Must not decide what to do: `plan` does. Invariant: an AWS error is classified by `emr` and only mapped here to one
 //! of wait, tell and repeat, or refuse.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use emrcontainers_api::condition;
@@ -76,7 +77,7 @@ impl Pass<'_> {
 
     /// Puts the finalizer on, and goes on with the object as it is then.
     pub async fn add_finalizer(&self) -> Result {
-        match write::add_finalizer(&self.context.client, &**self.cluster).await? {
+        match write::add_finalizer(&self.context.client, &**self.cluster, &BTreeMap::new()).await? {
             Written::Done(cluster) => {
                 self.context.clusters.wrote(&cluster);
                 self.context.clusters.update(self.uid, |memory| memory.never_started = true);

@@ -1,0 +1,120 @@
+//! Looks for a run that was started for the object and isn't in its status: by a process that ended before it saved the
+//! id, or in the object's life before a restore.
+//!
+//! Must not decide when to look: `plan` does. Invariant: only a run whose token was made for this object is taken over,
+//! and nothing is started while the answer is out.
+
+use std::sync::Arc;
+
+use emrcontainers_api::JobRun;
+use emrcontainers_api::job_run::{FAILED, is_final};
+use kube::ResourceExt;
+
+use super::act::{Pass, Result};
+use super::request;
+use super::status::Submission;
+use crate::emr::error::{Class, EmrError};
+use crate::emr::model::{self, JobRunFilter, StartJobRun};
+use crate::emr::poll::{Observed, Tracked};
+use crate::pass::{Next, Progress};
+use crate::timing;
+
+impl Pass<'_> {
+    /// Takes over the run that was started before; if there is none, it may be started.
+    pub async fn take_over(&self, request: StartJobRun) -> Result {
+        match self.seek(&request.virtual_cluster_id).await {
+            Ok(Some(job)) => Ok(self.found(job, &request.virtual_cluster_id)),
+            // What was started just now may not be listed yet, but its token is remembered for longer than lists lag. A
+            // restored object may have lost the number of its token, which went with the status.
+            Ok(None) if request::is_restored(self.run) && !self.context.lists_are_settled() => {
+                Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
+            }
+            Ok(None) => Ok(self.sought()),
+            // A virtual cluster that is gone, or never was, refuses the start in its own words.
+            Err(error) if matches!(error.class, Class::NotFound | Class::Refused) => Ok(self.sought()),
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// Looks for the run of an object that goes.
+    pub async fn find(&self, virtual_cluster_id: &str) -> Result {
+        match self.seek(virtual_cluster_id).await {
+            Ok(Some(job)) if is_final(&job.state) => self.release().await,
+            Ok(Some(job)) => Ok(self.found(job, virtual_cluster_id)),
+            Ok(None) if !self.context.lists_are_settled() => {
+                Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
+            }
+            Ok(None) => self.release().await,
+            Err(error) if error.class == Class::NotFound => self.release().await,
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// The newest run that was started for the object, if the service lists one.
+    pub(super) async fn seek(
+        &self,
+        virtual_cluster_id: &str,
+    ) -> std::result::Result<Option<model::JobRun>, EmrError> {
+        let client = self.context.pool.client(&self.scope());
+        // The run of a restored object is older than the object, so that only its name keeps the list short. An object that
+        // goes has no second net, and its name may have been given after the start.
+        let restored = request::is_restored(self.run);
+        let by_name = restored || self.run.metadata.deletion_timestamp.is_none();
+        let created = self.run.creation_timestamp().filter(|_| !restored);
+        let filter = JobRunFilter {
+            virtual_cluster_id: virtual_cluster_id.to_owned(),
+            name: Some(request::name(self.run)).filter(|name| by_name && request::is_name(name)),
+            states: Vec::new(),
+            created_after: created.and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok()),
+        };
+        let tokens = request::tokens(self.run);
+        let mut found: Option<model::JobRun> = None;
+        let listed = client
+            .list_job_runs(&filter, u32::MAX, |run: model::JobRun| {
+                let ours = run.client_token.as_deref().is_some_and(|token| token.starts_with(&tokens));
+                if ours && found.as_ref().is_none_or(|other| other.created_at < run.created_at) {
+                    found = Some(run);
+                }
+            })
+            .await;
+        match found {
+            // Lists may leave out why a run failed, and a run that has ended is never looked at again.
+            Some(run) if run.state == FAILED && run.failure_reason.is_none() => {
+                client.describe_job_run(virtual_cluster_id, &run.id).await.map(Some)
+            }
+            Some(run) => Ok(Some(run)),
+            None => listed.map(|_| None),
+        }
+    }
+
+    /// Remembers a run that was found; its id and its state are saved in the next step.
+    pub(super) fn found(&self, job: model::JobRun, virtual_cluster_id: &str) -> Progress<JobRun> {
+        tracing::info!(id = job.id, state = job.state, "job run found and taken over");
+        let seen = Observed::of(&job);
+        if !seen.has_ended() {
+            let tracked = Tracked {
+                run_id: job.id.clone(),
+                key: self.key(),
+                just_started: false,
+                state: Some(job.state),
+                created_at: job.created_at,
+            };
+            self.context.poller.track(&self.scope(), virtual_cluster_id, tracked);
+        }
+        let submission = Submission {
+            place: self.place(&self.scope(), virtual_cluster_id, &job.id, job.arn),
+            id: job.id,
+            virtual_cluster_id: virtual_cluster_id.to_owned(),
+            overrides: request::read_overrides(self.run).ok().flatten(),
+            found: Some(seen),
+        };
+        self.context.job_runs.update(self.uid, |memory| memory.submission = Some(Box::new(submission)));
+        Progress::Started
+    }
+
+    /// Nothing was started before: go on.
+    fn sought(&self) -> Progress<JobRun> {
+        self.context.job_runs.update(self.uid, |memory| memory.sought = true);
+        Progress::Again(Arc::clone(self.run))
+    }
+}
