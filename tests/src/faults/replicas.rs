@@ -1,0 +1,172 @@
+//! The operator's processes: struck down by plan, and started again when they end, as a kubelet does it.
+//!
+//! Must not: wait until one is ready, since they are struck while they start, too.
+//! Invariant: at any time each replica has one process, or is about to get one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use emr_simulator::{Fault, FaultKind, Handle};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+use super::plan::{Blow, BlowKind, Timed};
+use super::truth::{Kind, Wrong};
+use crate::operator::{Builder, Operator};
+use crate::port;
+use crate::process::KILLED;
+use crate::wait;
+
+/// How often it is looked whether a process has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a blow waits for a run to be started: if nothing is to be started, it strikes anyway.
+const START_WITHIN: Duration = Duration::from_secs(2);
+
+/// What befell the processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Blows {
+    /// SIGKILLs.
+    pub kills: usize,
+    /// Of all blows, those between the start of a run and its answer.
+    pub in_start: usize,
+}
+
+/// All replicas.
+pub struct Replicas {
+    builder: Builder,
+    directory: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Vec<Operator>,
+    blows: Blows,
+    wrong: Vec<Wrong>,
+}
+
+impl Replicas {
+    /// Starts so many.
+    pub async fn start(builder: Builder, number: usize, directory: PathBuf) -> Result<Self> {
+        let replicas = Self { builder: builder.without_waiting(), directory, state: Mutex::default() };
+        for index in 0..number {
+            let operator = replicas.spawn(index).await?;
+            replicas.state.lock().await.running.push(operator);
+        }
+        Ok(replicas)
+    }
+
+    async fn spawn(&self, index: usize) -> Result<Operator> {
+        // As a pod, it keeps its identity, and with that its lease.
+        let builder = self.builder.clone().environment("POD_NAME", &format!("replica-{index}"));
+        builder.environment("POD_UID", "of-the-pod").start(&self.directory).await
+    }
+
+    /// Starts what has ended, for ever.
+    pub async fn keep_alive(&self) -> Result<()> {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let mut state = self.state.lock().await;
+            for index in 0..state.running.len() {
+                let ended = state.running.get(index).filter(|operator| !operator.process().is_running());
+                if let Some(operator) = ended {
+                    let complaint = complaint(operator);
+                    state.wrong.extend(complaint);
+                    self.replace(&mut state, index).await?;
+                }
+            }
+        }
+    }
+
+    /// Strikes by plan.
+    pub async fn suffer(&self, plan: &[Timed<Blow>], aws: &Handle) -> Result<()> {
+        for Timed { wait, what } in plan {
+            sleep(*wait).await;
+            self.strike(*what, aws).await?;
+        }
+        Ok(())
+    }
+
+    async fn strike(&self, blow: Blow, aws: &Handle) -> Result<()> {
+        let held = if blow.in_start { hold_a_start(aws).await? } else { false };
+        let mut state = self.state.lock().await;
+        let operator = state.running.get(blow.replica).context("there is no such replica")?;
+        match blow.kind {
+            BlowKind::Kill => {
+                operator.kill9().await?;
+                state.blows.kills += 1;
+            }
+        }
+        state.blows.in_start += usize::from(held);
+        aws.release();
+        self.replace(&mut state, blow.replica).await
+    }
+
+    async fn replace(&self, state: &mut State, index: usize) -> Result<()> {
+        let next = self.spawn(index).await?;
+        let place = state.running.get_mut(index).context("there is no such replica")?;
+        let last = std::mem::replace(place, next);
+        state.wrong.extend(panics(&last));
+        Ok(())
+    }
+
+    /// Asks all to end, which they must do well.
+    pub async fn end(&self) -> Result<()> {
+        let mut state = self.state.lock().await;
+        for operator in std::mem::take(&mut state.running) {
+            let code = operator.terminate().await?;
+            if code != 0 {
+                let what = format!("SIGTERM gave the code {code}: {}", operator.process().log_tail(10));
+                state.wrong.push(Wrong { kind: Kind::Process, what });
+            }
+            state.wrong.extend(panics(&operator));
+        }
+        Ok(())
+    }
+
+    /// What befell them.
+    pub async fn blows(&self) -> Blows {
+        self.state.lock().await.blows
+    }
+
+    /// What they did that no process may do.
+    pub async fn wrong(&self) -> Vec<Wrong> {
+        self.state.lock().await.wrong.clone()
+    }
+
+    /// The ends of their logs.
+    pub async fn words(&self) -> String {
+        let state = self.state.lock().await;
+        let tails = state.running.iter().map(|operator| operator.process().log_tail(40));
+        format!("the operator's log ends with\n{}", tails.collect::<String>())
+    }
+}
+
+/// Waits until a run was started and AWS keeps the answer; false when none is started in time.
+async fn hold_a_start(aws: &Handle) -> Result<bool> {
+    let fault = aws.add_fault(Fault { count: Some(1), ..Fault::new("StartJobRun", FaultKind::HoldReply) })?;
+    let held = wait::eventually(START_WITHIN, "a reply should be held", async || {
+        Ok((aws.snapshot().held_replies > 0).then_some(()))
+    });
+    let held = held.await.is_ok();
+    aws.remove_fault(fault);
+    Ok(held)
+}
+
+/// Why a process may not have ended as it did.
+fn complaint(operator: &Operator) -> Option<Wrong> {
+    let log = operator.log();
+    let code = operator.process().exit_code().unwrap_or(KILLED);
+    let allowed = port::was_taken(&log) || (code == 1 && log.contains("the lease is lost"));
+    let what =
+        || format!("a process ended by itself with the code {code}: {}", operator.process().log_tail(10));
+    (!allowed).then(|| Wrong { kind: Kind::Process, what: what() })
+}
+
+/// What a process says of its own bugs.
+fn panics(operator: &Operator) -> Option<Wrong> {
+    let log = operator.log();
+    let line = log.lines().find(|line| line.contains("panicked"))?;
+    Some(Wrong { kind: Kind::Process, what: format!("a panic: {line}") })
+}
