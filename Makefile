@@ -51,7 +51,7 @@ bench: controlplane ## Measure the standard set of loads into target/bench; ARGS
 	cargo build --release --workspace --bins
 	@$(TARGET)/release/load $(or $(ARGS),--standard $(TARGET)/bench)
 
-faults: controlplane build ## Kill the operator 1,000 times while replies of AWS are lost, by seed, and check every run; ARGS="--help" says how.
+faults: controlplane build ## Kill the operator 1,000 times while AWS and the API server fail too, by seed, and check every run; ARGS="--help" says how.
 	@$(TARGET)/debug/faults $(ARGS)
 
 ci: ## Run what CI runs.

@@ -6,6 +6,7 @@ use std::fmt;
 
 use emr_simulator::FaultKind;
 
+use super::plan::{OutageKind, Plan};
 use super::truth::{Kind, Wrong};
 use super::world::World;
 
@@ -20,12 +21,26 @@ pub struct Figures {
     pub deleted: usize,
     /// SIGKILLs.
     pub kills: usize,
+    /// SIGTERMs.
+    pub terms: usize,
     /// Processes that were struck between the start of a run and its answer.
     pub in_start: usize,
     /// AWS calls.
     pub calls: usize,
     /// Replies that were lost after the call was carried out.
     pub lost_replies: usize,
+    /// AWS calls answered by 500, 503 or 429.
+    pub errors: usize,
+    /// AWS calls that hung, or were answered late.
+    pub hangs: usize,
+    /// Times that the API server stood still or was lost.
+    pub outages: usize,
+    /// Of these, those with a compaction of etcd.
+    pub compactions: usize,
+    /// Times that the operator had no rights.
+    pub rights: usize,
+    /// Times that statuses could not be written.
+    pub status_writes: usize,
     /// What is wrong.
     pub wrong: Vec<Wrong>,
     /// Seeds of rounds in which something is wrong.
@@ -36,10 +51,17 @@ pub struct Figures {
 
 impl Figures {
     /// The figures of a round that is over.
-    pub async fn of(seed: u64, world: &World<'_>, wrong: Vec<Wrong>) -> Self {
+    pub async fn of(seed: u64, plan: &Plan, world: &World<'_>, wrong: Vec<Wrong>) -> Self {
         let asked = world.asked();
         let requests = world.simulator.requests_since(0);
-        let struck = |kind| requests.iter().filter(|request| request.fault == Some(kind)).count();
+        let struck = |kinds: &[FaultKind]| {
+            requests
+                .iter()
+                .filter(|request| request.fault.is_some_and(|fault| kinds.contains(&fault)))
+                .count()
+        };
+        let befell =
+            |kinds: &[OutageKind]| plan.api.iter().filter(|timed| kinds.contains(&timed.what.kind)).count();
         let blows = world.replicas.blows().await;
         let is_wrong = !wrong.is_empty();
         Self {
@@ -47,9 +69,16 @@ impl Figures {
             runs: asked.created.len(),
             deleted: asked.deleted.len(),
             kills: blows.kills,
+            terms: blows.terms,
             in_start: blows.in_start,
             calls: requests.len(),
-            lost_replies: struck(FaultKind::ReplyLost),
+            lost_replies: struck(&[FaultKind::ReplyLost]),
+            errors: struck(&[FaultKind::Status500, FaultKind::Status503, FaultKind::Throttle]),
+            hangs: struck(&[FaultKind::Hang, FaultKind::Delay]),
+            outages: befell(&[OutageKind::Freeze, OutageKind::Crash, OutageKind::Compact]),
+            compactions: befell(&[OutageKind::Compact]),
+            rights: befell(&[OutageKind::Rights]),
+            status_writes: befell(&[OutageKind::StatusWrites]),
             failing: is_wrong.then_some(seed).into_iter().collect(),
             words: if is_wrong { world.replicas.words().await } else { String::new() },
             wrong,
@@ -62,9 +91,16 @@ impl Figures {
         self.runs += other.runs;
         self.deleted += other.deleted;
         self.kills += other.kills;
+        self.terms += other.terms;
         self.in_start += other.in_start;
         self.calls += other.calls;
         self.lost_replies += other.lost_replies;
+        self.errors += other.errors;
+        self.hangs += other.hangs;
+        self.outages += other.outages;
+        self.compactions += other.compactions;
+        self.rights += other.rights;
+        self.status_writes += other.status_writes;
         self.wrong.extend(other.wrong);
         self.failing.extend(other.failing);
         self.words = other.words;
@@ -75,15 +111,22 @@ impl Figures {
         self.wrong.iter().filter(|wrong| wrong.kind == kind).count()
     }
 
-    fn rows(&self) -> [(&'static str, usize); 13] {
+    fn rows(&self) -> [(&'static str, usize); 20] {
         [
             ("rounds", self.rounds),
             ("JobRuns created", self.runs),
             ("JobRuns deleted", self.deleted),
             ("SIGKILL", self.kills),
+            ("SIGTERM", self.terms),
             ("blows between start and answer", self.in_start),
             ("AWS calls", self.calls),
             ("replies lost after the call", self.lost_replies),
+            ("AWS errors (500, 503, 429)", self.errors),
+            ("AWS calls that hung", self.hangs),
+            ("outages of the API server", self.outages),
+            ("compactions of etcd", self.compactions),
+            ("times without rights", self.rights),
+            ("times without status writes", self.status_writes),
             ("duplicates", self.count(Kind::Duplicate)),
             ("lost", self.count(Kind::Lost)),
             ("wrong statuses", self.count(Kind::WrongStatus)),

@@ -71,7 +71,7 @@ pub async fn round(plane: &ControlPlane, seed: u64, shape: &Shape) -> Result<Fig
         wrong = world.judge().await?;
     }
     wrong.extend(world.replicas.wrong().await);
-    Ok(Figures::of(seed, &world, wrong).await)
+    Ok(Figures::of(seed, &plan, &world, wrong).await)
 }
 
 /// A round in which nothing may be wrong.

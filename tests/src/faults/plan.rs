@@ -19,8 +19,24 @@ use rand::{RngExt, SeedableRng};
 pub enum Family {
     /// SIGKILL at any moment, and between the answer of StartJobRun and the status.
     Kills,
+    /// SIGTERM, and a new process.
+    Terms,
     /// Replies that are lost after the call was carried out.
     LostReplies,
+    /// 500, 503 and 429 on about half of the answers.
+    AwsErrors,
+    /// Answers that take seconds, or never come.
+    Hangs,
+    /// The API server stands still, or is lost and comes back.
+    Outages,
+    /// The API server comes back, and etcd has forgotten what was before: watches begin anew.
+    Compactions,
+    /// The operator's rights are withdrawn for a while.
+    Rights,
+    /// A policy refuses every write of a status for a while.
+    StatusWrites,
+    /// Users delete runs that are under way.
+    Deletions,
 }
 
 /// How big a round is, and what may go wrong in it.
@@ -71,6 +87,8 @@ pub struct Blow {
 pub enum BlowKind {
     /// SIGKILL.
     Kill,
+    /// SIGTERM.
+    Terminate,
 }
 
 /// What AWS does wrong for a while.
@@ -82,13 +100,35 @@ pub struct Trouble {
     pub operation: &'static str,
     /// With how many of its calls.
     pub share: f64,
+    /// How long the answer takes.
+    pub delay: Duration,
     /// For how long.
     pub lasting: Duration,
 }
 
 /// What befalls the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outage {}
+pub struct Outage {
+    /// What befalls it.
+    pub kind: OutageKind,
+    /// For how long, at least.
+    pub lasting: Duration,
+}
+
+/// How the API server fails the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutageKind {
+    /// SIGSTOP, later SIGCONT.
+    Freeze,
+    /// SIGKILL, later a new process.
+    Crash,
+    /// The same, and etcd is compacted meanwhile.
+    Compact,
+    /// The operator has no rights.
+    Rights,
+    /// A policy refuses writes of the status.
+    StatusWrites,
+}
 
 /// A round.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,7 +185,7 @@ impl Plan {
             users: users(dice, shape),
             operator: operator(dice, shape),
             aws: aws(dice, shape),
-            api: Vec::new(),
+            api: api(dice, shape),
         }
     }
 }
@@ -163,6 +203,12 @@ fn users(dice: &mut StdRng, shape: &Shape) -> Lane<Deed> {
             what: Deed::Apply(from..to),
         });
         from = to;
+        if shape.families.contains(&Family::Deletions) && dice.random_bool(0.5) {
+            // One in eight of those that there are: some haven't begun, others have ended.
+            let some = (0..to).filter(|_| dice.random_bool(0.12)).collect();
+            let wait = between(dice, Duration::ZERO, Duration::from_secs(1));
+            lane.push(Timed { wait, what: Deed::Delete(some) });
+        }
     }
     let endless = (0..shape.runs).filter(|run| fate(*run) == Fate::Endless).collect();
     lane.push(Timed { wait: between(dice, Duration::ZERO, shape.length / 4), what: Deed::Delete(endless) });
@@ -174,8 +220,12 @@ fn operator(dice: &mut StdRng, shape: &Shape) -> Lane<Blow> {
     if shape.families.contains(&Family::Kills) {
         kinds.push(BlowKind::Kill);
     }
+    if shape.families.contains(&Family::Terms) {
+        kinds.push(BlowKind::Terminate);
+    }
     // A process needs some 100 ms to its first call: many are struck before they are of any use, others long after.
-    let gap = Duration::from_millis(50)..Duration::from_millis(900);
+    let longest = between(dice, Duration::from_millis(400), Duration::from_millis(2500));
+    let gap = Duration::from_millis(50)..longest;
     lane(dice, shape.length, gap, |dice| {
         let kind = *kinds.choose(dice)?;
         Some((Blow { replica: 0, kind, in_start: dice.random_bool(0.3) }, Duration::ZERO))
@@ -183,16 +233,39 @@ fn operator(dice: &mut StdRng, shape: &Shape) -> Lane<Blow> {
 }
 
 fn aws(dice: &mut StdRng, shape: &Shape) -> Lane<Trouble> {
-    let mut kinds = Vec::new();
-    if shape.families.contains(&Family::LostReplies) {
-        kinds.push(FaultKind::ReplyLost);
-    }
+    let families = [
+        (Family::LostReplies, &[FaultKind::ReplyLost][..]),
+        (Family::AwsErrors, &[FaultKind::Status500, FaultKind::Status503, FaultKind::Throttle]),
+        (Family::Hangs, &[FaultKind::Hang, FaultKind::Delay]),
+    ];
+    let families: Vec<_> = families.iter().filter(|(family, _)| shape.families.contains(family)).collect();
     let gap = Duration::ZERO..Duration::from_secs(1);
     lane(dice, shape.length, gap, |dice| {
+        let (family, kinds) = families.choose(dice)?;
         let kind = *kinds.choose(dice)?;
-        let operation = *["StartJobRun", "StartJobRun", "CancelJobRun", "*"].choose(dice)?;
+        let operation = *["StartJobRun", "StartJobRun", "CancelJobRun", "*", "*"].choose(dice)?;
+        let fraction = if *family == Family::AwsErrors { 0.5 } else { dice.random_range(0.3..1.0) };
+        let delay = between(dice, Duration::from_millis(100), Duration::from_secs(3));
+        let delay = if *family == Family::Hangs { delay } else { Duration::ZERO };
         let lasting = between(dice, Duration::from_millis(500), Duration::from_secs(3));
-        Some((Trouble { kind, operation, share: dice.random_range(0.3..1.0), lasting }, lasting))
+        Some((Trouble { kind, operation, share: fraction, delay, lasting }, lasting))
+    })
+}
+
+fn api(dice: &mut StdRng, shape: &Shape) -> Lane<Outage> {
+    let kinds = [
+        (Family::Outages, OutageKind::Freeze),
+        (Family::Outages, OutageKind::Crash),
+        (Family::Compactions, OutageKind::Compact),
+        (Family::Rights, OutageKind::Rights),
+        (Family::StatusWrites, OutageKind::StatusWrites),
+    ];
+    let kinds: Vec<_> = kinds.iter().filter(|(family, _)| shape.families.contains(family)).collect();
+    let gap = Duration::from_millis(500)..Duration::from_secs(3);
+    lane(dice, shape.length, gap, |dice| {
+        let (_, kind) = **kinds.choose(dice)?;
+        let lasting = between(dice, Duration::from_millis(500), Duration::from_secs(4));
+        Some((Outage { kind, lasting }, lasting))
     })
 }
 

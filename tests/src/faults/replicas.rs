@@ -15,19 +15,25 @@ use super::plan::{Blow, BlowKind, Timed};
 use super::truth::{Kind, Wrong};
 use crate::operator::{Builder, Operator};
 use crate::port;
-use crate::process::KILLED;
+use crate::process::{KILLED, Signal};
 use crate::wait;
 
 /// How often it is looked whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a blow waits for a run to be started: if nothing is to be started, it strikes anyway.
 const START_WITHIN: Duration = Duration::from_secs(2);
+/// A kubelet kills after 10 s; a busy machine is given a little more.
+const TERM_WITHIN: Duration = Duration::from_secs(15);
+/// The exit code that a shell reports for a process that SIGTERM ended.
+const TERMINATED: i32 = 128 + 15;
 
 /// What befell the processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Blows {
     /// SIGKILLs.
     pub kills: usize,
+    /// SIGTERMs.
+    pub terms: usize,
     /// Of all blows, those between the start of a run and its answer.
     pub in_start: usize,
 }
@@ -97,6 +103,14 @@ impl Replicas {
                 operator.kill9().await?;
                 state.blows.kills += 1;
             }
+            BlowKind::Terminate => {
+                operator.process().signal(Signal::TERM)?;
+                // Only then, so that what it does with the answer is part of its end.
+                aws.release();
+                let complaint = ended_badly(operator).await?;
+                state.wrong.extend(complaint);
+                state.blows.terms += 1;
+            }
         }
         state.blows.in_start += usize::from(held);
         aws.release();
@@ -115,11 +129,8 @@ impl Replicas {
     pub async fn end(&self) -> Result<()> {
         let mut state = self.state.lock().await;
         for operator in std::mem::take(&mut state.running) {
-            let code = operator.terminate().await?;
-            if code != 0 {
-                let what = format!("SIGTERM gave the code {code}: {}", operator.process().log_tail(10));
-                state.wrong.push(Wrong { kind: Kind::Process, what });
-            }
+            operator.process().signal(Signal::TERM)?;
+            state.wrong.extend(ended_badly(&operator).await?);
             state.wrong.extend(panics(&operator));
         }
         Ok(())
@@ -152,6 +163,15 @@ async fn hold_a_start(aws: &Handle) -> Result<bool> {
     let held = held.await.is_ok();
     aws.remove_fault(fault);
     Ok(held)
+}
+
+/// What is wrong with the end of a process that got SIGTERM.
+async fn ended_badly(operator: &Operator) -> Result<Option<Wrong>> {
+    let code = operator.process().wait_exit(TERM_WITHIN).await?;
+    // One that had hardly begun doesn't know the signal yet.
+    let allowed = code == 0 || code == TERMINATED;
+    let what = || format!("SIGTERM gave the code {code}: {}", operator.process().log_tail(10));
+    Ok((!allowed).then(|| Wrong { kind: Kind::Process, what: what() }))
 }
 
 /// Why a process may not have ended as it did.

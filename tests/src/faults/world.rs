@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use emr_simulator::{Handle, Rule};
+use emr_simulator::{Handle, Options, Rule, ThrottleForm};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -72,7 +72,8 @@ impl<'a> World<'a> {
     pub async fn start(plane: &'a ControlPlane, replicas: usize) -> Result<Self> {
         let client = plane.client()?;
         let namespace = Namespace::create(&client, "faults").await?;
-        let simulator = emr_simulator::start(simulator::quick()).await?;
+        let options = Options { throttle_form: ThrottleForm::TooManyRequestsException, ..simulator::quick() };
+        let simulator = emr_simulator::start(options).await?;
         simulator.add_outcome(simulator::endless("endless-*"))?;
         simulator.add_outcome(Rule {
             running_seconds: Some(0.5),
@@ -98,6 +99,18 @@ impl<'a> World<'a> {
             objects::apply(&self.client, self.namespace.name(), yaml).await.map(drop)
         })
         .await
+    }
+
+    /// Deletes what the YAML names, until it is done.
+    pub async fn remove(&self, yaml: &str) -> Result<()> {
+        for object in objects::parse(yaml)? {
+            persist("it should be removed", async || {
+                let api = objects::api_for(&self.client, self.namespace.name(), &object).await?;
+                gone(api.delete(&object.name_any(), &DeleteParams::default()).await)
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Does what the plan says that users do.
@@ -139,11 +152,7 @@ impl<'a> World<'a> {
         let name = plan::name(run);
         self.with(|asked| asked.deleted.insert(name.clone()));
         let what = format!("{name} should be deleted");
-        persist(&what, async || match self.runs.delete(&name, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            deleted => Ok(deleted.map(drop)?),
-        })
-        .await
+        persist(&what, async || gone(self.runs.delete(&name, &DeleteParams::default()).await)).await
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Asked) -> T) -> T {
@@ -172,6 +181,14 @@ impl<'a> World<'a> {
             }
         });
         if calm.await.is_ok() { Ok(Vec::new()) } else { self.judge().await }
+    }
+}
+
+/// What isn't there any more needn't be deleted.
+fn gone<T>(deleted: kube::Result<T>) -> Result<()> {
+    match deleted {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        deleted => Ok(deleted.map(drop)?),
     }
 }
 
