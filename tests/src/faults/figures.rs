@@ -23,6 +23,10 @@ pub struct Figures {
     pub kills: usize,
     /// SIGTERMs.
     pub terms: usize,
+    /// Leaders that stood still until their lease was gone.
+    pub pauses: usize,
+    /// Processes that ended because their lease was gone.
+    pub deposed: usize,
     /// Processes that were struck between the start of a run and its answer.
     pub in_start: usize,
     /// AWS calls.
@@ -70,6 +74,8 @@ impl Figures {
             deleted: asked.deleted.len(),
             kills: blows.kills,
             terms: blows.terms,
+            pauses: blows.pauses,
+            deposed: blows.deposed,
             in_start: blows.in_start,
             calls: requests.len(),
             lost_replies: struck(&[FaultKind::ReplyLost]),
@@ -92,6 +98,8 @@ impl Figures {
         self.deleted += other.deleted;
         self.kills += other.kills;
         self.terms += other.terms;
+        self.pauses += other.pauses;
+        self.deposed += other.deposed;
         self.in_start += other.in_start;
         self.calls += other.calls;
         self.lost_replies += other.lost_replies;
@@ -111,13 +119,15 @@ impl Figures {
         self.wrong.iter().filter(|wrong| wrong.kind == kind).count()
     }
 
-    fn rows(&self) -> [(&'static str, usize); 20] {
+    fn rows(&self) -> [(&'static str, usize); 22] {
         [
             ("rounds", self.rounds),
             ("JobRuns created", self.runs),
             ("JobRuns deleted", self.deleted),
             ("SIGKILL", self.kills),
             ("SIGTERM", self.terms),
+            ("leaders that stood still", self.pauses),
+            ("processes that lost their lease", self.deposed),
             ("blows between start and answer", self.in_start),
             ("AWS calls", self.calls),
             ("replies lost after the call", self.lost_replies),

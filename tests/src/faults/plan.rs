@@ -14,6 +14,9 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+/// How long a lease is valid that nobody renews; client-go's default, which the operator has too.
+const LEASE: Duration = Duration::from_secs(15);
+
 /// What may go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Family {
@@ -35,8 +38,32 @@ pub enum Family {
     Rights,
     /// A policy refuses every write of a status for a while.
     StatusWrites,
+    /// Of two replicas, the leader stands still until its lease is gone, and wakes when the other one leads.
+    PausedLeader,
     /// Users delete runs that are under way.
     Deletions,
+}
+
+impl Family {
+    /// Some of all, by seed: rounds in which everything goes wrong at once get little done. Kills are always among them.
+    pub fn some(seed: u64) -> BTreeSet<Self> {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let chance = |family: &Self| match family {
+            Self::Kills => 1.0,
+            // It takes longer than all the rest.
+            Self::PausedLeader => 0.15,
+            Self::Terms
+            | Self::LostReplies
+            | Self::AwsErrors
+            | Self::Hangs
+            | Self::Outages
+            | Self::Compactions
+            | Self::Rights
+            | Self::StatusWrites
+            | Self::Deletions => 0.5,
+        };
+        Self::value_variants().iter().copied().filter(|family| dice.random_bool(chance(family))).collect()
+    }
 }
 
 /// How big a round is, and what may go wrong in it.
@@ -89,6 +116,8 @@ pub enum BlowKind {
     Kill,
     /// SIGTERM.
     Terminate,
+    /// SIGSTOP for the one that leads, whichever that is, and SIGCONT so much later.
+    PauseLeader(Duration),
 }
 
 /// What AWS does wrong for a while.
@@ -180,10 +209,17 @@ impl Plan {
     pub fn draw(seed: u64, shape: &Shape) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let dice = &mut dice;
+        let pause = shape
+            .families
+            .contains(&Family::PausedLeader)
+            .then(|| between(dice, LEASE * 6 / 5, LEASE * 3 / 2));
+        // Users and all others go on while the leader stands still.
+        let shape = &Shape { length: shape.length + pause.unwrap_or_default(), ..shape.clone() };
+        let replicas = if pause.is_some() { 2 } else { 1 };
         Self {
-            replicas: 1,
+            replicas,
             users: users(dice, shape),
-            operator: operator(dice, shape),
+            operator: operator(dice, shape, replicas, pause),
             aws: aws(dice, shape),
             api: api(dice, shape),
         }
@@ -215,7 +251,7 @@ fn users(dice: &mut StdRng, shape: &Shape) -> Lane<Deed> {
     lane
 }
 
-fn operator(dice: &mut StdRng, shape: &Shape) -> Lane<Blow> {
+fn operator(dice: &mut StdRng, shape: &Shape, replicas: usize, pause: Option<Duration>) -> Lane<Blow> {
     let mut kinds = Vec::new();
     if shape.families.contains(&Family::Kills) {
         kinds.push(BlowKind::Kill);
@@ -223,13 +259,20 @@ fn operator(dice: &mut StdRng, shape: &Shape) -> Lane<Blow> {
     if shape.families.contains(&Family::Terms) {
         kinds.push(BlowKind::Terminate);
     }
+    let length = shape.length.saturating_sub(pause.unwrap_or_default());
     // A process needs some 100 ms to its first call: many are struck before they are of any use, others long after.
     let longest = between(dice, Duration::from_millis(400), Duration::from_millis(2500));
     let gap = Duration::from_millis(50)..longest;
-    lane(dice, shape.length, gap, |dice| {
+    let mut blows = lane(dice, length, gap, |dice| {
         let kind = *kinds.choose(dice)?;
-        Some((Blow { replica: 0, kind, in_start: dice.random_bool(0.3) }, Duration::ZERO))
-    })
+        let replica = dice.random_range(0..replicas);
+        Some((Blow { replica, kind, in_start: dice.random_bool(0.3) }, Duration::ZERO))
+    });
+    if let Some(pause) = pause {
+        let what = Blow { replica: 0, kind: BlowKind::PauseLeader(pause), in_start: dice.random_bool(0.7) };
+        blows.insert(dice.random_range(0..=blows.len()), Timed { wait: Duration::from_secs(1), what });
+    }
+    blows
 }
 
 fn aws(dice: &mut StdRng, shape: &Shape) -> Lane<Trouble> {
@@ -332,5 +375,22 @@ mod tests {
         let plan = Plan::draw(1, &Shape { families: BTreeSet::new(), ..shape() });
         assert!(plan.operator.is_empty() && plan.aws.is_empty() && plan.api.is_empty());
         assert_eq!(plan.replicas, 1);
+    }
+
+    #[test]
+    fn a_leader_stands_still_once_and_for_longer_than_its_lease_is_valid() {
+        for seed in 0..100 {
+            let plan = Plan::draw(seed, &shape());
+            let pauses: Vec<_> = plan
+                .operator
+                .iter()
+                .filter_map(|blow| match blow.what.kind {
+                    BlowKind::PauseLeader(pause) => Some(pause),
+                    BlowKind::Kill | BlowKind::Terminate => None,
+                })
+                .collect();
+            assert!(matches!(pauses[..], [pause] if pause >= LEASE), "seed {seed}: {pauses:?}");
+            assert!(plan.operator.iter().all(|blow| blow.what.replica < plan.replicas), "seed {seed}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use emr_simulator::{Fault, FaultKind, Handle};
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::plan::{Blow, BlowKind, Timed};
 use super::truth::{Kind, Wrong};
@@ -22,6 +22,12 @@ use crate::wait;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a blow waits for a run to be started: if nothing is to be started, it strikes anyway.
 const START_WITHIN: Duration = Duration::from_secs(2);
+/// How long it may take until one of the replicas leads: a lease may have to run out first.
+const LEADER_WITHIN: Duration = Duration::from_secs(20);
+/// How long the one that wakes may take to end: as long as it may wait for its last requests.
+const DEPOSED_WITHIN: Duration = Duration::from_secs(20);
+/// How long metrics may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// A kubelet kills after 10 s; a busy machine is given a little more.
 const TERM_WITHIN: Duration = Duration::from_secs(15);
 /// The exit code that a shell reports for a process that SIGTERM ended.
@@ -34,6 +40,10 @@ pub struct Blows {
     pub kills: usize,
     /// SIGTERMs.
     pub terms: usize,
+    /// Leaders that stood still until their lease was gone.
+    pub pauses: usize,
+    /// Processes that ended by themselves because their lease was gone.
+    pub deposed: usize,
     /// Of all blows, those between the start of a run and its answer.
     pub in_start: usize,
 }
@@ -78,6 +88,7 @@ impl Replicas {
                 let ended = state.running.get(index).filter(|operator| !operator.process().is_running());
                 if let Some(operator) = ended {
                     let complaint = complaint(operator);
+                    state.blows.deposed += usize::from(complaint.is_none());
                     state.wrong.extend(complaint);
                     self.replace(&mut state, index).await?;
                 }
@@ -95,9 +106,20 @@ impl Replicas {
     }
 
     async fn strike(&self, blow: Blow, aws: &Handle) -> Result<()> {
-        let held = if blow.in_start { hold_a_start(aws).await? } else { false };
+        let within = match blow.kind {
+            BlowKind::PauseLeader(_) => LEADER_WITHIN,
+            BlowKind::Kill | BlowKind::Terminate => START_WITHIN,
+        };
+        let held = if blow.in_start { hold_a_start(aws, within).await? } else { false };
+        let in_start = usize::from(held);
         let mut state = self.state.lock().await;
+        state.blows.in_start += in_start;
         let operator = state.running.get(blow.replica).context("there is no such replica")?;
+        if !operator.process().is_running() {
+            // It is about to be started again.
+            aws.release();
+            return Ok(());
+        }
         match blow.kind {
             BlowKind::Kill => {
                 operator.kill9().await?;
@@ -111,10 +133,56 @@ impl Replicas {
                 state.wrong.extend(complaint);
                 state.blows.terms += 1;
             }
+            BlowKind::PauseLeader(pause) => {
+                drop(state);
+                return self.pause_leader(pause, aws).await;
+            }
         }
-        state.blows.in_start += usize::from(held);
         aws.release();
         self.replace(&mut state, blow.replica).await
+    }
+
+    /// Lets the leader stand still. Nothing is done if nobody leads, which other faults may bring about.
+    async fn pause_leader(&self, pause: Duration, aws: &Handle) -> Result<()> {
+        let leader = wait::eventually(LEADER_WITHIN, "one should lead", async || self.leader().await).await;
+        let state = self.state.lock().await;
+        let paused = match leader.ok().and_then(|index| state.running.get(index)) {
+            Some(operator) if operator.process().is_running() => operator.process().pid(),
+            _ => return Ok(()),
+        };
+        let find = |state: &State| state.running.iter().position(|running| running.process().pid() == paused);
+        signal(&state, find(&state), Signal::STOP)?;
+        drop(state);
+        // The answer to its start, if it waits for one, is there when it wakes.
+        aws.release();
+        sleep(pause).await;
+        let mut state = self.state.lock().await;
+        state.blows.pauses += 1;
+        let woken = find(&state);
+        signal(&state, woken, Signal::CONT)?;
+        drop(state);
+        // It has to see that its lease is gone, and to end; whether it did is counted where ends are.
+        let ended = wait::eventually(DEPOSED_WITHIN, "the one that woke should end", async || {
+            let state = self.state.lock().await;
+            Ok(find(&state).is_none().then_some(()))
+        });
+        drop(ended.await);
+        Ok(())
+    }
+
+    /// Which one leads.
+    async fn leader(&self) -> Result<Option<usize>> {
+        let state = self.state.lock().await;
+        for (index, operator) in state.running.iter().enumerate() {
+            // One that starts or stands still doesn't answer.
+            let metrics = timeout(ANSWER_WITHIN, operator.metrics()).await;
+            if let Ok(Ok(metrics)) = metrics
+                && metrics.sum("emrcontainers_leader", &[]) > 0.5
+            {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
     }
 
     async fn replace(&self, state: &mut State, index: usize) -> Result<()> {
@@ -129,8 +197,13 @@ impl Replicas {
     pub async fn end(&self) -> Result<()> {
         let mut state = self.state.lock().await;
         for operator in std::mem::take(&mut state.running) {
-            operator.process().signal(Signal::TERM)?;
-            state.wrong.extend(ended_badly(&operator).await?);
+            // It may have ended this very moment.
+            if operator.process().is_running() {
+                operator.process().signal(Signal::TERM)?;
+                state.wrong.extend(ended_badly(&operator).await?);
+            } else {
+                state.wrong.extend(complaint(&operator));
+            }
             state.wrong.extend(panics(&operator));
         }
         Ok(())
@@ -154,10 +227,17 @@ impl Replicas {
     }
 }
 
+fn signal(state: &State, index: Option<usize>, signal: Signal) -> Result<()> {
+    match index.and_then(|index| state.running.get(index)) {
+        Some(operator) if operator.process().is_running() => operator.process().signal(signal),
+        _ => Ok(()),
+    }
+}
+
 /// Waits until a run was started and AWS keeps the answer; false when none is started in time.
-async fn hold_a_start(aws: &Handle) -> Result<bool> {
+async fn hold_a_start(aws: &Handle, within: Duration) -> Result<bool> {
     let fault = aws.add_fault(Fault { count: Some(1), ..Fault::new("StartJobRun", FaultKind::HoldReply) })?;
-    let held = wait::eventually(START_WITHIN, "a reply should be held", async || {
+    let held = wait::eventually(within, "a reply should be held", async || {
         Ok((aws.snapshot().held_replies > 0).then_some(()))
     });
     let held = held.await.is_ok();

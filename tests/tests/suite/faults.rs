@@ -50,3 +50,10 @@ async fn an_api_server_that_goes_and_comes_back_loses_nothing() -> Result<()> {
     ensure!(figures.outages > 0, "hardly anything went wrong:\n{figures}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_leader_that_wakes_when_its_lease_is_gone_starts_no_run_twice() -> Result<()> {
+    let figures = round(shared().await?, &[Family::PausedLeader, Family::Deletions]).await?;
+    ensure!(figures.pauses == 1 && figures.deposed == 1, "it woke and went on:\n{figures}");
+    Ok(())
+}
