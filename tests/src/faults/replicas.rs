@@ -196,16 +196,18 @@ impl Replicas {
     /// Asks all to end, which they must do well.
     pub async fn end(&self) -> Result<()> {
         let mut state = self.state.lock().await;
-        for operator in std::mem::take(&mut state.running) {
+        let mut wrong = Vec::new();
+        for operator in &state.running {
             // It may have ended this very moment.
             if operator.process().is_running() {
                 operator.process().signal(Signal::TERM)?;
-                state.wrong.extend(ended_badly(&operator).await?);
+                wrong.extend(ended_badly(operator).await?);
             } else {
-                state.wrong.extend(complaint(&operator));
+                wrong.extend(complaint(operator));
             }
-            state.wrong.extend(panics(&operator));
+            wrong.extend(panics(operator));
         }
+        state.wrong.extend(wrong);
         Ok(())
     }
 
