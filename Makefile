@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help controlplane build demo up down test conformance lint generate check-generated bench ci
+.PHONY: help controlplane build demo up down test conformance lint generate check-generated bench faults ci
 
 # A failed test's message is enough; set it to 1 for stack traces.
 export RUST_BACKTRACE ?= 0
@@ -50,6 +50,9 @@ check-generated: ## Fail when a generated file is not what the sources generate.
 bench: controlplane ## Measure the standard set of loads into target/bench; ARGS="--runs 500" measures one load, ARGS="--help" says how.
 	cargo build --release --workspace --bins
 	@$(TARGET)/release/load $(or $(ARGS),--standard $(TARGET)/bench)
+
+faults: controlplane build ## Kill the operator 1,000 times while AWS and the API server fail too, by seed, and check every run; ARGS="--help" says how.
+	@$(TARGET)/debug/faults $(ARGS)
 
 ci: ## Run what CI runs.
 	.ci/run

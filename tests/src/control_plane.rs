@@ -13,11 +13,11 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::port;
-use crate::process::Process;
+use crate::process::{Process, Signal};
 pub use crate::servers::repository;
 use crate::servers::{PORT_TRIES, Servers};
 
@@ -161,6 +161,24 @@ impl ControlPlane {
         let process = self.servers.start_api_server(&self.etcd_url, self.port).await?;
         *self.api_server.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(process);
         Ok(())
+    }
+
+    /// Sends the API server a signal: SIGSTOP lets it stand still with its connections open, until SIGCONT.
+    pub fn signal_api_server(&self, signal: Signal) -> Result<()> {
+        self.api_server().signal(signal)
+    }
+
+    /// Makes etcd forget every version but the newest of each object, so that no watch can go on from an older one.
+    pub async fn compact_etcd(&self) -> Result<()> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let ask = async |path: &str, body: Value| -> Result<Value> {
+            let asked = client.post(format!("{}/v3/kv/{path}", self.etcd_url)).json(&body).send().await?;
+            Ok(asked.error_for_status()?.json().await?)
+        };
+        // Any key will do: the answer's header has the revision. Keys are in base64.
+        let answer = ask("range", json!({"key": "AA=="})).await?;
+        let revision = answer.pointer("/header/revision").context("etcd has a revision")?;
+        ask("compaction", json!({"revision": revision, "physical": true})).await.map(drop)
     }
 
     /// What the API server logged.

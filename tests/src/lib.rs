@@ -14,11 +14,13 @@
 //! | [`chart`] | helm, and the operator as the chart deploys it |
 //! | [`cluster`] | all of it together, what most suites start from |
 //! | [`history`], [`verdict`] | every version of an object, and what others read from one |
+//! | [`faults`] | rounds of faults by seed, and what must be true after each |
 //! | [`wait`] | conditions with a deadline, never a blind sleep |
 
 pub mod chart;
 pub mod cluster;
 pub mod control_plane;
+pub mod faults;
 pub mod guard;
 pub mod history;
 pub mod manifest;

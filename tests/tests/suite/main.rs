@@ -9,6 +9,7 @@ mod defects_job_run;
 mod defects_process;
 mod defects_virtual_cluster;
 mod demo;
+mod faults;
 mod harness;
 mod job_run;
 mod job_run_conditions;

@@ -1,0 +1,202 @@
+//! What a round takes place in: a namespace, the operator's rights in it, an AWS of its own, replicas, and the users.
+//!
+//! Must not: know what goes wrong. Invariant: users repeat what failed until it is done, so what they asked for is known.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use emr_simulator::{Handle, Options, Rule, ThrottleForm};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+
+use super::plan::{self, Deed, Timed};
+use super::replicas::Replicas;
+use super::truth::{self, Asked, Wrong};
+use crate::cluster::PATIENCE;
+use crate::control_plane::ControlPlane;
+use crate::manifest::{job_run, virtual_cluster};
+use crate::namespace::Namespace;
+use crate::operator::Operator;
+use crate::{objects, simulator, wait};
+
+/// Requests of users at the same time.
+const PARALLEL: usize = 4;
+/// VirtualClusters, with an equal share of the runs each.
+const CLUSTERS: usize = 2;
+
+/// The operator's account, and the same rights as the chart gives it in a namespace.
+const ROLE: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: operator}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: operator}
+rules:
+- apiGroups: [emrcontainers.services.k8s.aws]
+  resources: [jobruns, jobruns/status, virtualclusters, virtualclusters/status]
+  verbs: [get, list, watch, update, patch]
+- {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, get, list, watch, update]}
+";
+/// What makes them the account's.
+pub const BINDING: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: operator}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: operator}
+subjects: [{kind: ServiceAccount, name: operator}]
+";
+
+/// Where a round takes place.
+pub struct World<'a> {
+    /// The API server.
+    pub plane: &'a ControlPlane,
+    /// A client with all rights.
+    pub client: Client,
+    /// The round's namespace.
+    pub namespace: Namespace,
+    /// The round's AWS.
+    pub simulator: Handle,
+    /// The operator.
+    pub replicas: Replicas,
+    runs: Api<DynamicObject>,
+    asked: Mutex<Asked>,
+}
+
+impl<'a> World<'a> {
+    /// Starts everything, with so many replicas, and waits for nothing but the VirtualClusters' objects.
+    pub async fn start(plane: &'a ControlPlane, replicas: usize) -> Result<Self> {
+        let client = plane.client()?;
+        let namespace = Namespace::create(&client, "faults").await?;
+        let options = Options { throttle_form: ThrottleForm::TooManyRequestsException, ..simulator::quick() };
+        let simulator = emr_simulator::start(options).await?;
+        simulator.add_outcome(simulator::endless("endless-*"))?;
+        simulator.add_outcome(Rule {
+            running_seconds: Some(0.5),
+            ..simulator::failing("fails-*", "it was meant to")
+        })?;
+        objects::apply(&client, namespace.name(), &format!("{ROLE}---{BINDING}")).await?;
+        for cluster in 0..CLUSTERS {
+            let yaml = virtual_cluster(&cluster_name(cluster), &format!("{}-{cluster}", namespace.name()));
+            objects::apply(&client, namespace.name(), &yaml).await?;
+        }
+        let kubeconfig = plane.kubeconfig_for_service_account(namespace.name(), "operator").await?;
+        let builder = Operator::builder(kubeconfig, simulator.url()).watch_namespace(namespace.name());
+        let builder = builder.arguments(&["--aws-quotas=off"]);
+        let builder = if replicas > 1 { builder.leader_election(namespace.name()) } else { builder };
+        let replicas = Replicas::start(builder, replicas, plane.scratch().to_owned()).await?;
+        let runs = objects::ours(&client, namespace.name(), "JobRun");
+        Ok(Self { plane, client, namespace, simulator, replicas, runs, asked: Mutex::default() })
+    }
+
+    /// Applies YAML to the round's namespace, until it is done.
+    pub async fn apply(&self, yaml: &str) -> Result<()> {
+        persist("it should be applied", async || {
+            objects::apply(&self.client, self.namespace.name(), yaml).await.map(drop)
+        })
+        .await
+    }
+
+    /// Deletes what the YAML names, until it is done.
+    pub async fn remove(&self, yaml: &str) -> Result<()> {
+        for object in objects::parse(yaml)? {
+            persist("it should be removed", async || {
+                let api = objects::api_for(&self.client, self.namespace.name(), &object).await?;
+                gone(api.delete(&object.name_any(), &DeleteParams::default()).await)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Does what the plan says that users do.
+    pub async fn act(&self, plan: &[Timed<Deed>]) -> Result<()> {
+        for Timed { wait, what } in plan {
+            tokio::time::sleep(*wait).await;
+            match what {
+                Deed::Apply(runs) => {
+                    let created =
+                        stream::iter(runs.clone()).map(|run| self.create(run)).buffer_unordered(PARALLEL);
+                    created.try_for_each(|()| async { Ok(()) }).await?;
+                }
+                Deed::Delete(runs) => {
+                    let deleted =
+                        stream::iter(runs.clone()).map(|run| self.delete(run)).buffer_unordered(PARALLEL);
+                    deleted.try_for_each(|()| async { Ok(()) }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(&self, run: usize) -> Result<()> {
+        let name = plan::name(run);
+        let yaml = job_run(&name, &cluster_name(run % CLUSTERS), "");
+        let object = objects::parse(&yaml)?.pop().context("an object")?;
+        let params = PatchParams::apply(objects::FIELD_MANAGER).force();
+        let what = format!("{name} should be created");
+        let uid = persist(&what, async || {
+            let created = self.runs.patch(&name, &params, &Patch::Apply(&object)).await?;
+            created.uid().context("an object has a UID")
+        });
+        let uid = uid.await?;
+        self.with(|asked| asked.created.insert(name, uid));
+        Ok(())
+    }
+
+    async fn delete(&self, run: usize) -> Result<()> {
+        let name = plan::name(run);
+        self.with(|asked| asked.deleted.insert(name.clone()));
+        let what = format!("{name} should be deleted");
+        persist(&what, async || gone(self.runs.delete(&name, &DeleteParams::default()).await)).await
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Asked) -> T) -> T {
+        change(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What users asked for.
+    pub fn asked(&self) -> Asked {
+        self.with(|asked| asked.clone())
+    }
+
+    /// What is wrong now.
+    pub async fn judge(&self) -> Result<Vec<Wrong>> {
+        let objects = self.runs.list(&ListParams::default()).await?.items;
+        let starts = simulator::requests(&self.simulator, "StartJobRun");
+        Ok(truth::judge(&self.asked(), &objects, &self.simulator.snapshot(), &starts))
+    }
+
+    /// Waits until nothing is wrong any more; says what still is when that takes too long.
+    pub async fn settle(&self, deadline: Duration) -> Result<Vec<Wrong>> {
+        let calm = wait::eventually(deadline, "all should be as AWS has it", async || {
+            let wrong = self.judge().await?;
+            match wrong.first() {
+                Some(first) => bail!("{} things are wrong, the first: {first}", wrong.len()),
+                None => Ok(Some(())),
+            }
+        });
+        if calm.await.is_ok() { Ok(Vec::new()) } else { self.judge().await }
+    }
+}
+
+/// What isn't there any more needn't be deleted.
+fn gone<T>(deleted: kube::Result<T>) -> Result<()> {
+    match deleted {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        deleted => Ok(deleted.map(drop)?),
+    }
+}
+
+fn cluster_name(cluster: usize) -> String {
+    format!("cluster-{cluster}")
+}
+
+/// Repeats what the API server refuses or doesn't answer, as users do.
+pub async fn persist<T>(what: &str, mut request: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    wait::eventually(PATIENCE, what, async || request().await.map(Some)).await
+}
