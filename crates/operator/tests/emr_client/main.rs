@@ -6,111 +6,28 @@
     reason = "a test stops with a message"
 )]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{Read, Write};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+mod rig;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_sdk_emrcontainers::config::{Credentials, SharedCredentialsProvider};
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use aws_sdk_emrcontainers::config::SharedCredentialsProvider;
 use emrcontainers_api::job_run::{JobDriver, SparkSubmitJobDriver};
 use emrcontainers_api::overrides::{
     Configuration, ConfigurationOverrides, ManagedLogs, MonitoringConfiguration, S3MonitoringConfiguration,
 };
-use emrcontainers_operator::emr::Client;
-use emrcontainers_operator::emr::error::{CREDENTIALS_ERROR, Class, EmrError, REQUEST_ERROR};
-use emrcontainers_operator::emr::limit::{Grant, Kind, RunKey, Turn};
+use emrcontainers_operator::emr::error::{CREDENTIALS_ERROR, Class, REQUEST_ERROR};
+use emrcontainers_operator::emr::limit::Kind;
 use emrcontainers_operator::emr::model::{
     CreateVirtualCluster, JobRunFilter, Pages, StartJobRun, VirtualClusterFilter,
 };
-use emrcontainers_operator::emr::observe::Observer;
 use emrcontainers_operator::emr::operation::Operation;
-use emrcontainers_operator::emr::pool::{Pool, PoolConfig, Scope};
-use emrcontainers_operator::quotas::Quotas;
-use serde_json::{Value, json};
-use tokio::sync::mpsc::unbounded_channel;
+use emrcontainers_operator::emr::pool::{Pool, PoolConfig};
+use serde_json::json;
 
-#[derive(Default)]
-struct Script {
-    replies: VecDeque<(u16, &'static str, Value)>,
-    requests: Vec<(String, String, Value)>,
-}
-
-type Shared = Arc<Mutex<Script>>;
-
-/// Answers by the script, then with an empty object. The error code goes where the service puts it.
-async fn answer(State(script): State<Shared>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let mut script = script.lock().unwrap();
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    script.requests.push((method.to_string(), uri.to_string(), body));
-    let (status, code, body) = script.replies.pop_front().unwrap_or((200, "", json!({})));
-    let headers = [("content-type", "application/json"), ("x-amzn-errortype", code)];
-    let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
-    let mut response = (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response();
-    for (name, value) in headers {
-        response.headers_mut().insert(name, value.parse().unwrap());
-    }
-    response
-}
-
-#[derive(Default)]
-struct Attempts(Mutex<Vec<(Operation, Option<Class>)>>);
-
-impl Observer for Attempts {
-    fn attempt(&self, operation: Operation, _took: Duration, error: Option<&EmrError>) {
-        self.0.lock().unwrap().push((operation, error.map(|error| error.class)));
-    }
-}
-
-struct Rig {
-    client: Client,
-    script: Shared,
-    attempts: Arc<Attempts>,
-}
-
-fn config(url: &str, observer: Arc<dyn Observer>) -> PoolConfig {
-    let credentials = Credentials::new("AKID", "secret", None, None, "test");
-    PoolConfig {
-        region: "eu-west-1".to_owned(),
-        endpoint_url: Some(url.to_owned()),
-        identity_endpoint_url: Some(url.to_owned()),
-        ca_bundle: None,
-        credentials: Some(SharedCredentialsProvider::new(credentials)),
-        quotas: Quotas::Off,
-        wake: unbounded_channel().0,
-        observer,
-    }
-}
-
-fn scope() -> Scope {
-    Scope { account: "111122223333".to_owned(), region: "eu-west-1".to_owned() }
-}
-
-async fn rig(replies: impl IntoIterator<Item = (u16, &'static str, Value)>) -> Rig {
-    let script = Arc::new(Mutex::new(Script { replies: replies.into_iter().collect(), ..Script::default() }));
-    let app = axum::Router::new().fallback(answer).with_state(script.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    let attempts = Arc::new(Attempts::default());
-    let pool = Pool::new(config(&url, attempts.clone())).await.unwrap();
-    Rig { client: pool.client(&scope()), script, attempts }
-}
-
-fn grant(client: &Client, kind: Kind) -> Grant {
-    match client.limiter().request(kind, &RunKey::new("uid", "default", "run"), 0) {
-        Turn::Granted(grant) => grant,
-        Turn::Queued { .. } => panic!("no quota"),
-    }
-}
-
-fn error(message: &str) -> Value {
-    json!({ "message": message })
-}
+use crate::rig::{Attempts, config, error, grant, rig, scope};
 
 fn run() -> StartJobRun {
     let configuration = Configuration {
@@ -320,84 +237,4 @@ async fn nobody_there_and_no_credentials_are_told_apart() {
     let denied =
         Pool::new(config).await.unwrap().client(&scope()).describe_job_run("vc1", "r1").await.unwrap_err();
     assert_eq!((denied.class, denied.code.as_str()), (Class::AccessDenied, CREDENTIALS_ERROR), "{denied}");
-}
-
-/// Answers every TLS connection with one reply, with a certificate that only the returned PEM makes trustworthy.
-fn private_server() -> (String, String) {
-    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let chain = vec![key.cert.der().clone()];
-    let secret = rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls =
-        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let tls = Arc::new(tls.with_no_client_auth().with_single_cert(chain, secret).unwrap());
-    let listener = std::net::TcpListener::bind("localhost:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let Ok(session) = rustls::ServerConnection::new(tls.clone()) else { return };
-            let mut stream = rustls::StreamOwned::new(session, socket);
-            let mut request = [0; 16 * 1024];
-            let sts = match stream.read(&mut request) {
-                Ok(length) => String::from_utf8_lossy(&request[..length]).contains("POST / "),
-                Err(_) => continue,
-            };
-            let body = if sts {
-                "<GetCallerIdentityResponse><GetCallerIdentityResult>\
-                 <Arn>arn:aws-cn:sts::111122223333:assumed-role/operator/s</Arn><Account>111122223333</Account>\
-                 </GetCallerIdentityResult></GetCallerIdentityResponse>"
-            } else {
-                r#"{"jobRun":{"id":"r1","state":"RUNNING"}}"#
-            };
-            let head =
-                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-            let _ = stream.write_all((head + body).as_bytes());
-            stream.conn.send_close_notify();
-            let _ = stream.flush();
-        }
-    });
-    (format!("https://localhost:{port}"), key.cert.pem())
-}
-
-#[tokio::test]
-async fn d26_the_certificates_of_aws_ca_bundle_are_trusted_by_every_client() {
-    let (url, pem) = private_server();
-    let folder = tempfile::tempdir().unwrap();
-    let bundle = folder.path().join("ca.pem");
-    std::fs::write(&bundle, pem).unwrap();
-    let observer = Arc::new(Attempts::default());
-
-    let distrustful = Pool::new(config(&url, observer.clone())).await.unwrap();
-    let refused = distrustful.client(&scope()).describe_job_run("vc1", "r1").await.unwrap_err();
-    assert!(refused.message.to_lowercase().contains("certificate"), "{refused}");
-
-    let config = PoolConfig { ca_bundle: Some(bundle), ..config(&url, observer) };
-    let pool = Pool::new(config).await.unwrap();
-    assert_eq!(pool.client(&scope()).describe_job_run("vc1", "r1").await.unwrap().state, "RUNNING");
-    let identity = pool.identity().await.unwrap();
-    assert_eq!((identity.account.as_str(), identity.partition.as_str()), ("111122223333", "aws-cn"));
-}
-
-#[tokio::test]
-async fn d26_a_bundle_that_can_not_be_used_is_a_clear_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ca.pem");
-    let observer = Arc::new(Attempts::default());
-    for (content, expected) in [
-        (None, "could not read"),
-        (Some(""), "it has no certificate"),
-        (Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "is not a list of PEM"),
-        (Some("-----BEGIN CERTIFICATE-----\n%%%%\n"), "is not a list of PEM"),
-    ] {
-        if let Some(content) = content {
-            std::fs::write(&path, content).unwrap();
-        }
-        let config =
-            PoolConfig { ca_bundle: Some(path.clone()), ..config("https://localhost", observer.clone()) };
-        let error = Pool::new(config).await.unwrap_err().to_string();
-        assert!(
-            error.contains(expected) && error.contains("AWS_CA_BUNDLE") && error.contains("ca.pem"),
-            "{error}"
-        );
-    }
 }
