@@ -11,7 +11,7 @@ use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::{JobRun, VirtualCluster, annotations};
 use jiff::Timestamp;
 use kube::{Client, Resource, ResourceExt};
-use kube_runtime::reflector::{Lookup, ObjectRef, Store};
+use kube_runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,9 @@ use crate::health::Work;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::settings::{self, DeletionPolicy, Settings};
+use crate::store::Store;
 use crate::timing;
+use crate::watch::Watched;
 
 /// What every pass works with.
 pub struct Context {
@@ -110,7 +112,7 @@ impl Context {
 }
 
 /// A watched namespace, or all of them.
-pub struct WatchedScope<K: Lookup<DynamicType = ()> + 'static> {
+pub struct WatchedScope<K: Watched> {
     /// The namespace; `None` means all.
     pub namespace: Option<String>,
     /// The objects in it.
@@ -119,33 +121,26 @@ pub struct WatchedScope<K: Lookup<DynamicType = ()> + 'static> {
     pub wake: UnboundedSender<ObjectRef<K>>,
     /// Where the passes that it is woken for are due.
     pub passes: Work,
-    /// Cancelled once the store holds what there was at the start. The store's own signal wakes only the last of those
-    /// who wait for it, so it can't be shared.
+    /// Cancelled once the store holds what there was at the start.
     pub listed: CancellationToken,
 }
 
 /// The watched namespaces of a kind.
-pub struct Scopes<K: Lookup<DynamicType = ()> + 'static>(pub Vec<WatchedScope<K>>);
+pub struct Scopes<K: Watched>(pub Vec<WatchedScope<K>>);
 
-impl<K: Lookup<DynamicType = ()> + Resource + Clone + 'static> Scopes<K> {
+impl<K: Watched> Scopes<K> {
     fn of(&self, namespace: &str) -> Option<&WatchedScope<K>> {
         self.0.iter().find(|scope| scope.namespace.as_deref().is_none_or(|watched| watched == namespace))
     }
 
-    /// An object by name.
+    /// An object by name, if something may have to be done for it.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.of(namespace)?.store.get(&ObjectRef::new(name).within(namespace))
+        self.of(namespace)?.store.get(namespace, name)
     }
 
-    /// Every object that the predicate picks.
+    /// Those that the predicate picks among the objects for which something may have to be done.
     pub fn filter(&self, predicate: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        self.0.iter().flat_map(|scope| scope.store.state_filter(|object| predicate(object))).collect()
-    }
-
-    /// The UIDs of all objects.
-    pub fn uids(&self) -> HashSet<String> {
-        let stores = self.0.iter().map(|scope| scope.store.state());
-        stores.flatten().filter_map(|object| object.meta().uid.clone()).collect()
+        self.0.iter().flat_map(|scope| scope.store.filter(&predicate)).collect()
     }
 
     /// Waits until every namespace has been listed.

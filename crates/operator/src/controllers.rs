@@ -12,8 +12,7 @@ use emrcontainers_api::virtual_cluster::VirtualCluster;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, future, stream};
 use kube::{Client, ResourceExt};
-use kube_runtime::reflector::store::Writer;
-use kube_runtime::reflector::{ObjectRef, Store};
+use kube_runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +31,7 @@ use crate::observer::Counting;
 use crate::pass::Reconciled;
 use crate::runner;
 use crate::settings::Settings;
+use crate::store::Store;
 use crate::timing;
 use crate::virtual_cluster;
 use crate::watch::{Hooks, Watched, watch};
@@ -62,8 +62,7 @@ pub struct Process {
 /// One kind in one watched namespace, before its controller runs.
 struct Half<K: Watched> {
     namespace: Option<String>,
-    reader: Store<K>,
-    writer: Writer<K>,
+    store: Store<K>,
     woken: UnboundedReceiver<ObjectRef<K>>,
     wake: UnboundedSender<ObjectRef<K>>,
     listed: CancellationToken,
@@ -72,12 +71,10 @@ struct Half<K: Watched> {
 
 impl<K: Watched> Half<K> {
     fn new(namespace: Option<&str>, passes: Work) -> Self {
-        let (reader, writer) = kube_runtime::reflector::store();
         let (wake, woken) = mpsc::unbounded_channel();
         Self {
             namespace: namespace.map(str::to_owned),
-            reader,
-            writer,
+            store: Store::default(),
             woken,
             wake,
             listed: CancellationToken::new(),
@@ -88,7 +85,7 @@ impl<K: Watched> Half<K> {
     fn scope(&self) -> WatchedScope<K> {
         WatchedScope {
             namespace: self.namespace.clone(),
-            store: self.reader.clone(),
+            store: self.store.clone(),
             wake: self.wake.clone(),
             listed: self.listed.clone(),
             passes: self.passes.clone(),
@@ -188,8 +185,8 @@ fn triggers<K: Reconciled>(
     context: &Context,
     hooks: Arc<dyn Hooks<K>>,
 ) -> BoxStream<'static, ObjectRef<K>> {
-    let Half { namespace, reader: _, writer, woken, wake: _, listed: _, passes: _ } = half;
-    let watched = watch(&context.client, namespace.as_deref(), writer, hooks, &context.metrics);
+    let Half { namespace, store, woken, wake: _, listed: _, passes: _ } = half;
+    let watched = watch(&context.client, namespace.as_deref(), store, hooks, &context.metrics);
     let woken = stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
     stream::select(watched, woken).boxed()
 }
@@ -232,7 +229,6 @@ impl Hooks<JobRun> for RunHooks {
     }
 
     fn listed(&self) {
-        self.context.job_runs.keep(&self.context.job_run_scopes.uids());
         self.listed.cancel();
     }
 
@@ -287,7 +283,6 @@ impl Hooks<VirtualCluster> for ClusterHooks {
     }
 
     fn listed(&self) {
-        self.context.clusters.keep(&self.context.cluster_scopes.uids());
         self.listed.cancel();
     }
 
@@ -305,12 +300,12 @@ fn count_runs_on_scrape(context: &Arc<Context>) {
         let Some(context) = context.upgrade() else { return };
         let mut counts = RunState::ALL.map(|state| (state, 0_usize));
         for scope in &context.job_run_scopes.0 {
-            for run in scope.store.state() {
-                let state = RunState::of(run.status.as_ref().and_then(|status| status.state.as_deref()));
+            scope.store.each(|run| {
+                let state = run.unwrap_or_else(RunState::of);
                 if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == state) {
                     *count += 1;
                 }
-            }
+            });
         }
         for (state, count) in counts {
             metrics.set_job_runs(state, count);

@@ -29,6 +29,9 @@ pub mod runner;
 mod runner_tests;
 pub mod server;
 pub mod settings;
+pub mod store;
+#[cfg(test)]
+mod store_tests;
 pub mod tags;
 pub mod telemetry;
 pub mod timing;

@@ -4,7 +4,7 @@
 //! comes to the same end. It saves calls (a pass that runs on a stale object would repeat StartJobRun, and be given
 //! the same id). Entries go when the object leaves the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -161,11 +161,6 @@ impl<K: Resource> Memories<K> {
                 all.remove(uid);
             }
         }
-    }
-
-    /// Forgets every object that isn't among these.
-    pub fn keep(&self, uids: &HashSet<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
     }
 }
 

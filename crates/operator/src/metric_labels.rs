@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use emrcontainers_api::JobRun;
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 /// An enum whose variants are label values, spelled as given.
@@ -93,8 +94,9 @@ impl RunState {
         Self::Cancelled,
     ];
 
-    /// The state of a status. A state that AWS adds later counts as running: it is live.
-    pub fn of(state: Option<&str>) -> Self {
+    /// The state of a run. A state that AWS adds later counts as running: it is live.
+    pub fn of(run: &JobRun) -> Self {
+        let state = run.status.as_ref().and_then(|status| status.state.as_deref());
         let Some(state) = state else { return Self::Unsubmitted };
         Self::ALL.into_iter().find(|known| known.as_str() == state).unwrap_or(Self::Running)
     }

@@ -82,7 +82,7 @@ pub trait Reconciled: Watched {
     /// What this process remembers of the kind's objects.
     fn memories(context: &Context) -> &Memories<Self>;
 
-    /// The object as the watch gave it last.
+    /// The object as the watch gave it last, if something may have to be done for it.
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>>;
 
     /// Observes, plans and acts, once. Every step ends in a write, a call, or the end of the pass.
@@ -165,15 +165,17 @@ async fn steps<K: Reconciled>(
     Err(PassError::Contended)
 }
 
-/// The newest state of an object that this process has seen: what the watch gave, or what our last write returned.
+/// The newest state of an object that this process has seen: what the watch gave, or what our last write returned. None if
+/// it is gone, or nothing will have to be done for it.
 ///
 /// The write is forgotten once the watch has caught up with it, so the store is asked after the memory: one of both has it.
 pub fn known<K: Reconciled>(object: &ObjectRef<K>, context: &Context) -> Option<Arc<K>> {
     let namespace = object.namespace.as_deref().unwrap_or_default();
     let stored = || K::stored(context, namespace, &object.name);
     let known = K::memories(context).freshest(stored()?);
-    let later = stored().filter(|stored| stored.meta().uid == known.meta().uid);
-    Some(later.filter(|later| version(&**later) > version(&*known)).unwrap_or(known))
+    let stored = stored()?;
+    let is_later = stored.meta().uid == known.meta().uid && version(&*stored) > version(&*known);
+    Some(if is_later { stored } else { known })
 }
 
 fn conclude<K: Reconciled>(

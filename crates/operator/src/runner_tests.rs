@@ -8,7 +8,6 @@ use axum::Router;
 use emrcontainers_api::JobRun;
 use futures::stream;
 use kube::Client;
-use kube_runtime::reflector::store;
 use kube_runtime::watcher::Event;
 use serde_json::json;
 use tokio::sync::mpsc::unbounded_channel;
@@ -26,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::quotas::Quotas;
 use crate::runner;
 use crate::settings::Settings;
+use crate::store::Store;
 use crate::{event, timing};
 
 /// A runner of JobRuns with one run in its store, and what it works with.
@@ -50,7 +50,7 @@ async fn rig() -> Rig {
         observer: Arc::new(Unobserved),
     };
     let pool = Arc::new(Pool::new(config).await.unwrap());
-    let (reader, mut writer) = store();
+    let store = Store::default();
     let run: JobRun = serde_json::from_value(json!({
         "metadata": {"name": "run", "namespace": "ns", "uid": "u", "resourceVersion": "1", "generation": 1},
         "spec": {
@@ -60,16 +60,11 @@ async fn rig() -> Rig {
         },
     }))
     .unwrap();
-    writer.apply_watcher_event(&Event::Apply(run));
+    store.take_in(Event::Apply(run));
     let (wake, woken) = unbounded_channel();
     let work = liveness.part("passes", "JobRuns", timing::STUCK);
-    let runs = WatchedScope {
-        namespace: None,
-        store: reader,
-        wake,
-        passes: work.clone(),
-        listed: CancellationToken::new(),
-    };
+    let runs =
+        WatchedScope { namespace: None, store, wake, passes: work.clone(), listed: CancellationToken::new() };
     let context = Arc::new(Context {
         poller: Poller::new(Arc::clone(&pool), liveness.clone()),
         pool,

@@ -4,20 +4,20 @@
 //! before it is stored. Each stream backs off by itself, so that one forbidden kind doesn't slow the other. Invariant:
 //! an object is passed on only when its generation, the finalizers of others, its deletion or one of our annotations has moved.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use emrcontainers_api::{GROUP, annotations};
-use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use futures::{Stream, StreamExt, future, stream};
 use kube::api::{Api, ObjectMeta};
-use kube::{Client, ResourceExt};
-use kube_runtime::reflector::{Lookup, ObjectRef, Store, store::Writer};
+use kube::{Client, Resource, ResourceExt};
+use kube_runtime::reflector::{Lookup, ObjectRef};
 use kube_runtime::utils::WatchStreamExt;
 use kube_runtime::watcher::{self, Event, watcher};
 use tracing::{debug, warn};
 
 use crate::decode::Decoded;
 use crate::metrics::Metrics;
+use crate::store::{Applied, Change, Store};
 use crate::timing;
 use crate::write::Kind;
 
@@ -26,11 +26,14 @@ pub trait Watched: Kind + Lookup<DynamicType = ()> + 'static {
     /// Its name in metrics.
     const KIND: crate::metrics::Kind;
 
+    /// How an object can end.
+    type End: Copy + Send + Sync + 'static;
+
     /// Drops what no pass reads.
     fn prune(&mut self);
 
-    /// Whether nothing will have to be done for the object as it is now.
-    fn settled(&self) -> bool;
+    /// How the object has ended, if nothing will have to be done for it as it is now.
+    fn settled(&self) -> Option<Self::End>;
 
     /// Whether the object's AWS resource has still to be made.
     fn is_start(&self) -> bool;
@@ -52,7 +55,7 @@ pub trait Hooks<K>: Send + Sync + 'static {
 pub fn watch<K: Watched>(
     client: &Client,
     namespace: Option<&str>,
-    writer: Writer<K>,
+    store: Store<K>,
     hooks: Arc<dyn Hooks<K>>,
     metrics: &Metrics,
 ) -> impl Stream<Item = ObjectRef<K>> + Send + use<K> {
@@ -61,30 +64,21 @@ pub fn watch<K: Watched>(
         None => Api::all(client.clone()),
     };
     let config = watcher::Config::default().timeout(timing::WATCH_SECONDS).page_size(timing::LIST_PAGE);
-    let reader = writer.as_reader();
     let errors = metrics.clone();
     let failures = Arc::clone(&hooks);
-    let events = watcher(api, config)
-        .default_backoff()
-        .filter_map(move |event| {
-            let event = event.map_or_else(
-                |error| {
-                    errors.watch_error(K::KIND);
-                    failures.failed();
-                    warn!(kind = K::KIND.as_str(), %error, "watch failed; it is tried again with backoff");
-                    None
-                },
-                |event| decode(event, &errors),
-            );
-            future::ready(event.map(Ok))
-        })
-        .map_ok(|event| event.modify(Watched::prune));
-    kube_runtime::reflector(writer, events)
-        .map_ok(move |event| stream::iter(take_in(event, &*hooks, &reader).into_iter().map(Ok)))
-        .try_flatten()
-        .predicate_filter(due::<K>, kube_runtime::PredicateConfig::default())
-        // Errors were reported above.
-        .filter_map(|object| future::ready(object.ok().as_ref().map(ObjectRef::from_obj)))
+    let events = watcher(api, config).default_backoff().filter_map(move |event| {
+        let event = event.map_or_else(
+            |error| {
+                errors.watch_error(K::KIND);
+                failures.failed();
+                warn!(kind = K::KIND.as_str(), %error, "watch failed; it is tried again with backoff");
+                None
+            },
+            |event| decode(event, &errors),
+        );
+        future::ready(event)
+    });
+    events.flat_map(move |event| stream::iter(take_in(event.modify(Watched::prune), &*hooks, &store)))
 }
 
 /// An object that doesn't decode is skipped.
@@ -113,50 +107,61 @@ fn decode<K: Watched>(event: Event<Decoded<K>>, metrics: &Metrics) -> Option<Eve
     })
 }
 
-/// Tells the hooks, and says which objects may be due for a pass.
+/// Stores what the watch says, tells the hooks, and names the objects that are due for a pass.
 ///
 /// The store takes a list in only when it is whole, so its objects are due then and not one by one as they arrive: a
 /// pass before that would be made on the object of the list before, and nothing would repeat it.
-fn take_in<K: Watched>(event: Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) -> Vec<K> {
-    match event {
-        Event::Apply(object) => {
-            hooks.applied(&object);
-            if object.settled() { Vec::new() } else { vec![object] }
+fn take_in<K: Watched>(event: Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) -> Vec<ObjectRef<K>> {
+    match store.take_in(event) {
+        Change::None => Vec::new(),
+        Change::Applied(applied) => {
+            hooks.applied(&applied.object);
+            due(&applied).into_iter().collect()
         }
-        Event::Delete(object) => {
+        Change::Deleted(object) => {
             hooks.deleted(&object);
             Vec::new()
         }
-        Event::InitDone => {
-            let objects = store.state();
-            debug!(kind = K::KIND.as_str(), objects = objects.len(), "listed");
+        Change::Listed { applied, lost } => {
+            debug!(kind = K::KIND.as_str(), objects = applied.len(), lost = lost.len(), "listed");
             hooks.listed();
-            for object in &objects {
+            for object in &lost {
+                hooks.deleted(object);
+            }
+            for Applied { object, .. } in &applied {
                 hooks.applied(object);
             }
-            objects.iter().filter(|object| !object.settled()).map(|object| K::clone(object)).collect()
+            applied.iter().filter_map(due).collect()
         }
-        Event::Init | Event::InitApply(_) => Vec::new(),
     }
 }
 
-/// Changes when a pass is due.
-#[allow(clippy::unnecessary_wraps, reason = "the signature that predicate_filter takes")]
-fn due<K: Watched>(object: &K) -> Option<u64> {
-    let meta = object.meta();
-    let mut hasher = DefaultHasher::new();
-    meta.generation.hash(&mut hasher);
-    // Not ours: the pass that puts it on goes on by itself, and its event would repeat a call that has just failed.
-    for finalizer in meta.finalizers.iter().flatten().filter(|finalizer| *finalizer != K::FINALIZER) {
-        finalizer.hash(&mut hasher);
-    }
-    meta.deletion_timestamp.is_some().hash(&mut hasher);
-    // Nor the annotation that goes on with it.
-    let asked = |key: &str| is_ours(key) && key != annotations::ORIGIN;
-    for (key, value) in object.annotations().iter().filter(|(key, _)| asked(key)) {
-        (key, value).hash(&mut hasher);
-    }
-    Some(hasher.finish())
+/// Names the object if a pass is due for it.
+fn due<K: Watched>(applied: &Applied<K>) -> Option<ObjectRef<K>> {
+    let Applied { object, before } = applied;
+    let is_due =
+        object.settled().is_none() && before.as_ref().is_none_or(|before| has_moved(&**before, &**object));
+    is_due.then(|| ObjectRef::from_obj(&**object))
+}
+
+/// Whether anything that passes are made for has changed.
+fn has_moved<K: Watched>(before: &K, now: &K) -> bool {
+    let [before_meta, now_meta] = [before, now].map(Resource::meta);
+    before_meta.generation != now_meta.generation
+        || before_meta.deletion_timestamp.is_some() != now_meta.deletion_timestamp.is_some()
+        || !others::<K>(before).eq(others::<K>(now))
+        || !asked(before).eq(asked(now))
+}
+
+/// The finalizers that aren't ours: the pass that puts ours on goes on by itself, and its event would repeat a call that
+/// has just failed.
+fn others<K: Watched>(object: &K) -> impl Iterator<Item = &String> {
+    object.finalizers().iter().filter(|finalizer| *finalizer != K::FINALIZER)
+}
+
+/// What is asked by annotation; not the one that goes on with our finalizer.
+fn asked<K: Resource>(object: &K) -> impl Iterator<Item = (&String, &String)> {
+    object.annotations().iter().filter(|(key, _)| is_ours(key) && *key != annotations::ORIGIN)
 }
 
 /// Whether an annotation means something to us: upstream's or ours.

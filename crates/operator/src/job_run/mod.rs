@@ -25,6 +25,7 @@ use kube::api::ObjectMeta;
 use crate::context::Context;
 use crate::decode::Assembled;
 use crate::memory::Memories;
+use crate::metrics::RunState;
 use crate::pass::{PassError, Progress, Reconciled};
 use crate::tags;
 use crate::watch::{Watched, prune_metadata};
@@ -48,6 +49,8 @@ impl Assembled for JobRun {
 impl Watched for JobRun {
     const KIND: crate::metrics::Kind = crate::metrics::Kind::JobRun;
 
+    type End = RunState;
+
     fn prune(&mut self) {
         prune_metadata(&mut self.metadata);
         if self.status.as_ref().is_some_and(|status| status.id.is_some()) {
@@ -57,20 +60,10 @@ impl Watched for JobRun {
             self.spec.job_driver = None;
             self.spec.tags = None;
         }
-        if plan::settled(self) {
-            // Whatever unsettles it comes with the whole object. Until then only its place and its state are looked at.
-            self.metadata.labels = None;
-            if let Some(status) = &mut self.status {
-                status.conditions = Vec::new();
-                status.logs = None;
-                status.state_details = None;
-                status.failure_reason = None;
-            }
-        }
     }
 
-    fn settled(&self) -> bool {
-        plan::settled(self)
+    fn settled(&self) -> Option<RunState> {
+        plan::settled(self).then(|| RunState::of(self))
     }
 
     fn is_start(&self) -> bool {
@@ -143,45 +136,4 @@ fn resolve(run: &JobRun, context: &Context) -> Target {
         }
     }
     Target { virtual_cluster, default_tags: tags::expand(&context.settings.resource_tags, run) }
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_finished_run_is_kept_small_until_it_is_edited_or_deleted() {
-        let finished: JobRun = serde_json::from_value(json!({
-            "apiVersion": "emrcontainers.services.k8s.aws/v1alpha1",
-            "kind": "JobRun",
-            "metadata": {"name": "pi", "uid": "u", "generation": 2, "labels": {"team": "a"}},
-            "spec": {"virtualClusterID": "vc"},
-            "status": {
-                "id": "0000000", "state": "COMPLETED", "observedGeneration": 2, "virtualClusterID": "vc",
-                "conditions": [{"type": "Ready", "status": "True"}],
-            },
-        }))
-        .unwrap();
-        let pruned = |change: fn(&mut JobRun)| {
-            let mut run = finished.clone();
-            change(&mut run);
-            run.prune();
-            run
-        };
-        let kept = pruned(|_| {});
-        assert!(kept.status.as_ref().unwrap().conditions.is_empty() && kept.metadata.labels.is_none());
-        assert!(kept.settled() && kept.spec.virtual_cluster_id.is_some());
-        let edited: fn(&mut JobRun) = |run| run.metadata.generation = Some(3);
-        let deleted: fn(&mut JobRun) = |run| {
-            let at = "2026-01-02T03:04:05Z".parse().unwrap();
-            run.metadata.deletion_timestamp = Some(Time(at));
-        };
-        for change in [edited, deleted] {
-            let whole = pruned(change);
-            assert!(!whole.settled() && !whole.status.unwrap().conditions.is_empty());
-        }
-    }
 }

@@ -10,6 +10,7 @@ mod plan_tests;
 mod report;
 pub mod status;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use emrcontainers_api::virtual_cluster::{VirtualCluster, VirtualClusterSpec, VirtualClusterStatus};
@@ -47,13 +48,15 @@ impl Assembled for VirtualCluster {
 impl Watched for VirtualCluster {
     const KIND: crate::metrics::Kind = crate::metrics::Kind::VirtualCluster;
 
+    type End = Infallible;
+
     fn prune(&mut self) {
         prune_metadata(&mut self.metadata);
     }
 
-    fn settled(&self) -> bool {
+    fn settled(&self) -> Option<Infallible> {
         // Also a refused cluster is looked at now and then: what stood in its way may have gone.
-        false
+        None
     }
 
     fn is_start(&self) -> bool {
