@@ -33,7 +33,9 @@ async fn the_load_test_measures_every_run_once() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("figures.json");
     let json = path.to_str().context("the path is not UTF-8")?;
-    let text = process::run(load(&["--max-duplicates", "0", "--json", json]), None).await?;
+    let text =
+        process::run(load(&["--max-duplicates", "0", "--json", json, "--finished", "3", "--restart"]), None)
+            .await?;
     ensure!(text.contains("apply → StartJobRun"), "{text}");
     let figures: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
     let number = |pointer: &str| {
@@ -43,6 +45,9 @@ async fn the_load_test_measures_every_run_once() -> Result<()> {
     ensure!(figures.pointer("/ended/COMPLETED") == Some(&Value::from(4)), "{figures}");
     ensure!(number("/busy/aws_calls_by_operation/StartJobRun")? >= 4.0, "{figures}");
     ensure!(number("/times/start/p50")? <= number("/times/id/p50")?, "{figures}");
+    // The copies of the template were taken for what they are: the last run alone was started after the restart.
+    ensure!(number("/restart/phase/aws_calls_by_operation/StartJobRun")? >= 1.0, "{figures}");
+    ensure!(number("/restart/first_start_seconds")? > 0.0, "{figures}");
     ensure!(number("/times/end/max")? > 0.0 && number("/busy/cpu_ms/api_server")? > 0.0, "{figures}");
     Ok(())
 }

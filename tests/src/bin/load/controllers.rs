@@ -62,11 +62,28 @@ impl Controllers {
             directory: directory.to_owned(),
             running: Mutex::default(),
         };
-        for index in 0..number {
-            let process = controllers.spawn(index).await?;
-            controllers.running.lock().await.processes.push(process);
-        }
+        controllers.start_all(number).await?;
         Ok(controllers)
+    }
+
+    /// Starts so many.
+    pub(crate) async fn start_all(&self, number: usize) -> Result<()> {
+        for index in 0..number {
+            let process = self.spawn(index).await?;
+            self.running.lock().await.processes.push(process);
+        }
+        Ok(())
+    }
+
+    /// Ends all as `kill -9` does.
+    pub(crate) async fn kill_all(&self) -> Result<()> {
+        let mut running = self.running.lock().await;
+        for victim in std::mem::take(&mut running.processes) {
+            victim.ensure_running()?;
+            running.before = running.before.and(victim.usage()?);
+            victim.kill().await?;
+        }
+        Ok(())
     }
 
     async fn spawn(&self, index: usize) -> Result<Process> {
@@ -118,6 +135,16 @@ impl Controllers {
             used.resident_bytes += now.resident_bytes;
         }
         Ok(used)
+    }
+
+    /// What those have used that run now.
+    pub(crate) async fn used_since_start(&self) -> Result<Used> {
+        let running = self.running.lock().await;
+        running.processes.iter().try_fold(Used::default(), |used, process| {
+            let now = process.usage()?;
+            let resident_bytes = used.resident_bytes + now.resident_bytes;
+            Ok(Used { resident_bytes, ..used.and(now) })
+        })
     }
 
     /// How many were killed.

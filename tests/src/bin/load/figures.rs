@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::phase::Phase;
+use crate::restart::Restart;
 use crate::watching::Seen;
 use crate::workload::Created;
 
@@ -39,6 +40,7 @@ pub(crate) struct Figures {
     pub(crate) steady: Option<Phase>,
     pub(crate) resident_steady_mib: Option<f64>,
     pub(crate) peak_mib: f64,
+    pub(crate) restart: Option<Restart>,
     pub(crate) kills: usize,
     pub(crate) watch_restarts: usize,
     /// JobRuns with more than one Spark job, and those jobs.

@@ -7,6 +7,7 @@
 //! command line is passed.
 //! Invariant: all times are of one clock, because the simulator, the creating and the watching are in one process.
 
+mod backlog;
 mod controllers;
 mod expect;
 mod figures;
@@ -14,6 +15,7 @@ mod machine;
 mod options;
 mod phase;
 mod report;
+mod restart;
 mod rig;
 mod run;
 mod standard;

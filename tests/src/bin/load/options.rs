@@ -52,6 +52,15 @@ pub(crate) struct Scenario {
     /// Runs of 60 minutes: measure while all are RUNNING, and don't wait for their end
     #[arg(long)]
     pub(crate) long: bool,
+    /// JobRuns that have ended before: copies of one that the controller itself brought to its end, made while it doesn't run
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub(crate) finished: usize,
+    /// With --long, end so many runs after the steady state, one a second, and measure when that is visible
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub(crate) ends: usize,
+    /// At last kill the controller, create a run, start the controller again, and measure how soon that run is started
+    #[arg(long)]
+    pub(crate) restart: bool,
     /// Wait before the steady state is measured: after the last run ended, or with --long after the last one runs
     #[arg(long, value_parser = seconds, default_value = "3s", value_name = "TIME")]
     pub(crate) settle: Duration,
@@ -111,6 +120,10 @@ impl Scenario {
         );
         ensure!(self.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()), "--rate must be above 0");
         ensure!((0.0..=1.0).contains(&self.lose), "--lose must be between 0 and 1");
+        ensure!(
+            self.ends <= self.runs && (self.ends == 0 || self.long),
+            "--ends goes with --long and must not be above --runs"
+        );
         Ok(())
     }
 
@@ -129,6 +142,9 @@ impl Scenario {
             self.clusters,
             self.namespaces
         )];
+        if self.finished > 0 {
+            words.push(format!("{} that have ended before", self.finished));
+        }
         if let Some(every) = self.kill_every {
             words.push(format!("kill -9 about every {} s", every.as_secs_f64()));
         }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::figures::{Figures, Quantiles};
 use crate::phase::Phase;
+use crate::run::mib;
 
 /// What has no value in a load.
 const NOTHING: &str = "–";
@@ -111,6 +112,7 @@ fn rows(figures: &Figures) -> Vec<(&'static str, String)> {
         ),
     ];
     rows.extend(steady_rows(figures));
+    rows.push(("restart: first StartJobRun; resident; peak; list pages", restart(figures)));
     rows.extend([
         ("created a second", format!("{:.0}", figures.created_per_second)),
         ("create request", quantiles(times.create)),
@@ -147,6 +149,21 @@ fn steady_rows(figures: &Figures) -> [(&'static str, String); 4] {
         ("steady state: CPU (% of a core)", of(&shares)),
         ("steady state: resident", resident),
     ]
+}
+
+fn restart(figures: &Figures) -> String {
+    figures.restart.as_ref().map_or_else(
+        || NOTHING.to_owned(),
+        |restart| {
+            let pages = restart.phase.api_requests_by_kind.get("LIST jobruns").copied().unwrap_or_default();
+            format!(
+                "{:.1} s; {:.1} MiB; {:.1} MiB; {pages}",
+                restart.first_start_seconds,
+                mib(restart.resident_bytes),
+                mib(restart.peak_bytes)
+            )
+        },
+    )
 }
 
 /// What a reader must know to compare the figures with others.

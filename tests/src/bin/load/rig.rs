@@ -12,6 +12,7 @@ use tests::process::Usage;
 use tests::{namespace, objects, wait};
 use tokio::time::sleep;
 
+use crate::backlog;
 use crate::controllers::Controllers;
 use crate::options::{Command, LEASE_NAMESPACE, Scenario};
 use crate::watching::{Beside, Watching};
@@ -66,6 +67,9 @@ impl Rig {
         )
         .await?;
         let clusters = make_clusters(&client, scenario, &controllers).await?;
+        if scenario.finished > 0 {
+            backlog::make(&client, scenario, &controllers, &clusters).await?;
+        }
         let watching = Watching::start(&plane).await?;
         let quiet = until_quiet(&plane).await?;
         eprintln!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
 use crate::expect;
 use crate::figures::{Figures, Times, duplicates, pace};
@@ -13,12 +13,18 @@ use crate::machine::Machine;
 use crate::options::{Command, Scenario};
 use crate::phase::{Mark, Phase};
 use crate::report;
+use crate::restart;
 use crate::rig::Rig;
 use crate::watching::Progress;
 use crate::workload::{Created, Workload};
 
 /// How often a line of progress is printed, and everything is checked to be running.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// Not in step with looks at whole seconds.
+const BETWEEN_ENDS: Duration = Duration::from_millis(1030);
+/// Well above what any controller should take.
+const ENDS_SHOW_WITHIN: Duration = Duration::from_mins(2);
 
 /// Runs one load, prints its figures and returns what is wrong with them.
 pub(crate) async fn one(command: &Command, scenario: &Scenario) -> Result<Vec<String>> {
@@ -54,7 +60,13 @@ pub(crate) async fn measure(name: &str, command: &Command, scenario: &Scenario) 
         let to = Mark::end(&rig).await?;
         steady = Some((Phase::between(&from, &to, 0), to.used()));
     }
+    end_some(&rig, scenario).await?;
     rig.ensure_running().await?;
+    let last = steady.as_ref().map_or(end.used(), |(_, used)| *used);
+    let restart = match rig.clusters.first() {
+        Some(namespace) if scenario.restart => Some(restart::measure(&rig, scenario, namespace).await?),
+        _ => None,
+    };
 
     let seen = rig.watching.seen();
     let progress = rig.watching.progress().borrow().clone();
@@ -65,7 +77,6 @@ pub(crate) async fn measure(name: &str, command: &Command, scenario: &Scenario) 
     for (state, _) in seen.values().filter_map(|seen| seen.end.as_ref()) {
         *ended.entry(state.clone()).or_default() += 1;
     }
-    let last = steady.as_ref().map_or(end.used(), |(_, used)| *used);
     Ok(Figures {
         name: name.to_owned(),
         load: scenario.describe(),
@@ -85,6 +96,7 @@ pub(crate) async fn measure(name: &str, command: &Command, scenario: &Scenario) 
         resident_steady_mib: steady.as_ref().map(|(_, used)| mib(used.resident_bytes)),
         steady: steady.map(|(phase, _)| phase),
         peak_mib: mib(last.peak_bytes),
+        restart,
         kills: rig.controllers.kills().await,
         watch_restarts: progress.begins.saturating_sub(1),
         extra_jobs: twice.values().map(|jobs| jobs.len() - 1).sum(),
@@ -106,6 +118,26 @@ async fn load(rig: &Rig, scenario: &Scenario, workload: &Workload) -> Result<Vec
     };
     all.context("the watch has ended")?;
     Ok(created)
+}
+
+/// Ends runs of 60 minutes before their time, as a user of the AWS console could, and waits until that shows.
+async fn end_some(rig: &Rig, scenario: &Scenario) -> Result<()> {
+    if scenario.ends == 0 {
+        return Ok(());
+    }
+    eprintln!("ending {} runs, one a second", scenario.ends);
+    let ended = rig.watching.progress().borrow().ended;
+    let jobs = rig.simulator.snapshot().job_runs;
+    // From all virtual clusters in turn, as they were created.
+    for job in jobs.iter().filter(|job| job.state == "RUNNING").take(scenario.ends) {
+        sleep(BETWEEN_ENDS).await;
+        rig.simulator.force_job_run(&job.id, "COMPLETED", None, None)?;
+    }
+    let mut progress = rig.watching.progress();
+    let all = progress.wait_for(|progress| progress.ended >= ended + scenario.ends);
+    let all = timeout(ENDS_SHOW_WITHIN, all).await.context("the ends don't show")?;
+    all.context("the watch has ended")?;
+    Ok(())
 }
 
 /// Kills controllers if asked to and prints progress; returns only when something is broken.
@@ -149,7 +181,7 @@ fn finished(progress: &Progress, scenario: &Scenario) -> usize {
     if scenario.long { progress.running } else { progress.ended }
 }
 
-fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     // A gibibyte in kibibytes fits, which is all that matters here.
     f64::from(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
 }

@@ -1,6 +1,7 @@
 //! When the API server showed what: one watch of all JobRuns, on a thread of its own so that creating doesn't delay it.
 //!
-//! Must not: ask for single objects. Invariant: the first time counts, also after the watch had to start anew.
+//! Must not: ask for single objects. Invariant: the first time counts, also after the watch had to start anew; of JobRuns
+//! that aren't of the load only the changes are counted.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -19,6 +20,8 @@ use tests::objects;
 use tokio::runtime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::workload;
 
 /// Only what is looked at is decoded.
 type Run = Object<NotUsed, Status>;
@@ -124,6 +127,9 @@ impl Board {
     }
 
     fn note(&self, run: &Run, now: Timestamp) {
+        if !run.name_any().starts_with(workload::PREFIX) {
+            return;
+        }
         let mut runs = self.runs();
         let known = runs.contains_key(&run.name_any());
         let seen = runs.entry(run.name_any()).or_default();
@@ -156,6 +162,9 @@ async fn follow(client: Client, board: Arc<Board>) {
     while let Some(event) = events.next().await {
         let now = Timestamp::now();
         match event {
+            Ok(Event::Apply(run)) if !run.name_any().starts_with(workload::PREFIX) => {
+                board.progress.send_modify(|progress| progress.writes += 1);
+            }
             Ok(Event::Apply(run) | Event::InitApply(run)) => board.note(&run, now),
             Ok(Event::InitDone) => board.progress.send_modify(|progress| progress.begins += 1),
             Ok(Event::Init | Event::Delete(_)) => {}

@@ -23,9 +23,12 @@ const CLIENTS: usize = 4;
 /// A short pause before the first create, for the workers to be in place.
 const RUN_UP: Duration = Duration::from_millis(50);
 
+/// What the names of the JobRuns of a load begin with.
+pub(crate) const PREFIX: &str = "run-";
+
 /// A JobRun to be created.
 #[derive(Clone, Debug)]
-struct Job {
+pub(crate) struct Job {
     name: String,
     path: String,
     body: Vec<u8>,
@@ -67,7 +70,7 @@ impl Workload {
         let jobs: Result<Vec<Job>> = spread
             .zip(0..number)
             .map(|((cluster, namespace), run)| {
-                job(&format!("run-{run:06}"), &cluster_name(cluster), namespace)
+                Job::new(&format!("{PREFIX}{run:06}"), &cluster_name(cluster), namespace)
             })
             .collect();
         let clients: Result<Vec<Client>> = (0..CLIENTS).map(|_| plane.client()).collect();
@@ -107,7 +110,38 @@ impl Workload {
 }
 
 impl Job {
-    async fn send(&self, client: &Client, turn: Instant) -> Result<Created> {
+    /// A run as users of the ACK controller write it, so that every controller of this group reads it.
+    pub(crate) fn new(name: &str, cluster: &str, namespace: &str) -> Result<Self> {
+        let overrides = format!(
+            "MonitoringConfiguration:\n  CloudWatchMonitoringConfiguration:\n    LogGroupName: /emr-on-eks/load\n    \
+             LogStreamNamePrefix: {name}\n  S3MonitoringConfiguration:\n    LogURI: s3://example-bucket/logs/\n"
+        );
+        let body = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": "JobRun",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "name": name,
+                "virtualClusterRef": {"from": {"name": cluster}},
+                "executionRoleARN": "arn:aws:iam::111122223333:role/emr-job-execution",
+                "releaseLabel": "emr-7.9.0-latest",
+                "jobDriver": {"sparkSubmitJobDriver": {
+                    "entryPoint": "s3://example-bucket/scripts/word_count.py",
+                    "entryPointArguments": ["s3://example-bucket/input/", "s3://example-bucket/output/"],
+                    "sparkSubmitParameters": "--conf spark.executor.instances=2 --conf spark.executor.memory=2G",
+                }},
+                "configurationOverrides": overrides,
+            },
+        });
+        Ok(Self {
+            name: name.to_owned(),
+            path: format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/jobruns?fieldManager=load"),
+            body: serde_json::to_vec(&body)?,
+        })
+    }
+
+    /// Creates it. `turn` is when that should have been.
+    pub(crate) async fn send(&self, client: &Client, turn: Instant) -> Result<Created> {
         let request = Request::post(&self.path).header(CONTENT_TYPE, "application/json");
         let request = request.body(self.body.clone())?;
         let late = turn.elapsed();
@@ -117,34 +151,4 @@ impl Job {
         answer.with_context(|| format!("can't create JobRun {}", self.name))?;
         Ok(Created { name: self.name.clone(), sent, replied, late })
     }
-}
-
-/// A run as users of the ACK controller write it, so that every controller of this group reads it.
-fn job(name: &str, cluster: &str, namespace: &str) -> Result<Job> {
-    let overrides = format!(
-        "MonitoringConfiguration:\n  CloudWatchMonitoringConfiguration:\n    LogGroupName: /emr-on-eks/load\n    \
-         LogStreamNamePrefix: {name}\n  S3MonitoringConfiguration:\n    LogURI: s3://example-bucket/logs/\n"
-    );
-    let body = json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": "JobRun",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "name": name,
-            "virtualClusterRef": {"from": {"name": cluster}},
-            "executionRoleARN": "arn:aws:iam::111122223333:role/emr-job-execution",
-            "releaseLabel": "emr-7.9.0-latest",
-            "jobDriver": {"sparkSubmitJobDriver": {
-                "entryPoint": "s3://example-bucket/scripts/word_count.py",
-                "entryPointArguments": ["s3://example-bucket/input/", "s3://example-bucket/output/"],
-                "sparkSubmitParameters": "--conf spark.executor.instances=2 --conf spark.executor.memory=2G",
-            }},
-            "configurationOverrides": overrides,
-        },
-    });
-    Ok(Job {
-        name: name.to_owned(),
-        path: format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/jobruns?fieldManager=load"),
-        body: serde_json::to_vec(&body)?,
-    })
 }
