@@ -45,6 +45,9 @@ pub struct Args {
     /// Namespaces that are watched, separated by commas; all when empty.
     #[arg(long, env = "ACK_WATCH_NAMESPACE", default_value = "", value_name = "NAMESPACES")]
     pub watch_namespace: String,
+    /// Label selector of the objects that are worked on, such as `team=etl,tier in (gold,silver)`; all when empty.
+    #[arg(long, env = "ACK_WATCH_SELECTORS", default_value = "", value_name = "SELECTOR")]
+    pub watch_selectors: String,
     /// Tags of every AWS resource, `key=value` separated by commas; %VARIABLES% are filled in.
     #[arg(
         long,
@@ -109,7 +112,7 @@ enum Otherwise {
     Refuse,
 }
 
-const NO_EFFECT: [NoEffect; 13] = [
+const NO_EFFECT: [NoEffect; 12] = [
     NoEffect::new("enable-webhook-server", Form::Switch, is_off),
     NoEffect::new("webhook-server-addr", Form::Value, |value| value.is_empty() || value == "0.0.0.0:9433"),
     NoEffect::new("enable-field-export-reconciler", Form::Switch, is_off),
@@ -117,7 +120,6 @@ const NO_EFFECT: [NoEffect; 13] = [
     NoEffect::new("enable-cross-namespace", Form::Switch, |value| !is_off(value)),
     NoEffect::new("aws-endpoint-use-path-style", Form::Switch, |_| true),
     NoEffect::new("http-client-timeout", Form::Value, |value| matches!(value, "" | "60s" | "1m" | "1m0s")),
-    NoEffect::refused("watch-selectors", str::is_empty),
     NoEffect::new("reconcile-default-resync-seconds", Form::Value, |value| {
         matches!(value, "" | "0" | "36000")
     }),

@@ -186,7 +186,14 @@ fn triggers<K: Reconciled>(
     hooks: Arc<dyn Hooks<K>>,
 ) -> BoxStream<'static, ObjectRef<K>> {
     let Half { namespace, store, woken, wake: _, listed: _, passes: _ } = half;
-    let watched = watch(&context.client, namespace.as_deref(), store, hooks, &context.metrics);
+    let watched = watch(
+        &context.client,
+        namespace.as_deref(),
+        &context.settings.watch_selector,
+        store,
+        hooks,
+        &context.metrics,
+    );
     let woken = stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
     stream::select(watched, woken).boxed()
 }

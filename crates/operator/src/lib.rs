@@ -27,6 +27,7 @@ pub mod quotas;
 pub mod runner;
 #[cfg(test)]
 mod runner_tests;
+pub mod selector;
 pub mod server;
 pub mod settings;
 pub mod store;

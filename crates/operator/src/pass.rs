@@ -82,7 +82,7 @@ pub trait Reconciled: Watched {
     /// What this process remembers of the kind's objects.
     fn memories(context: &Context) -> &Memories<Self>;
 
-    /// The object as the watch gave it last, if something may have to be done for it.
+    /// The object as the watch gave it last, if something may have to be done for it, and by us.
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>>;
 
     /// Observes, plans and acts, once. Every step ends in a write, a call, or the end of the pass.

@@ -9,9 +9,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::http::Uri;
 use clap::{CommandFactory, FromArgMatches};
+use kube::core::Selector;
 
 use crate::args::{Args, WithoutEffect, go_bool};
 use crate::quotas::Quotas;
+use crate::selector;
 
 /// Everything that the command line and the environment decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,8 @@ pub struct Settings {
     pub development_logging: bool,
     /// The namespaces that are watched; all when empty.
     pub watch_namespaces: Vec<String>,
+    /// The labels of the objects that are worked on.
+    pub watch_selector: Selector,
     /// The tags of every AWS resource in the order given; values still contain their %VARIABLES%.
     pub resource_tags: Vec<(String, String)>,
     /// What becomes of the AWS resource of a deleted object, unless the object says otherwise.
@@ -137,6 +141,7 @@ impl TryFrom<Args> for Settings {
             log_level,
             enable_development_logging,
             watch_namespace,
+            watch_selectors,
             resource_tags,
             deletion_policy,
             reconcile_default_max_concurrent_syncs,
@@ -175,6 +180,11 @@ impl TryFrom<Args> for Settings {
                 switch(&enable_development_logging),
             ),
             watch_namespaces: check.or("--watch-namespace", Vec::new(), namespaces(&watch_namespace)),
+            watch_selector: check.or(
+                "--watch-selectors",
+                Selector::default(),
+                selector::parse(&watch_selectors),
+            ),
             resource_tags: check.or("--resource-tags", Vec::new(), tags(&resource_tags)),
             deletion_policy: check.or(
                 "--deletion-policy",

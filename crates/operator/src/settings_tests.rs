@@ -32,6 +32,7 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
         healthz_addr: Some("0.0.0.0:8081".parse().unwrap()),
         log_level: LogLevel::Info,
         development_logging: false,
+        watch_selector: kube::core::Selector::default(),
         watch_namespaces: vec![],
         resource_tags: vec![
             (
@@ -142,7 +143,7 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ("--reconcile-default-max-concurrent-syncs -1", "is `-1`: use a whole number from 1 to 65535"),
         ("--enable-leader-election=maybe", "--enable-leader-election is `maybe`: use true or false"),
         ("--job-ready-policy=x", "--job-ready-policy is `x`: use outcome or synced"),
-        ("--watch-selectors=a=b", "--watch-selectors=a=b is not supported in this version"),
+        ("--watch-selectors=a=b,", "--watch-selectors has the key ``"),
         ("--reconcile-resources=JobRun", "--reconcile-resources=JobRun is not supported in this version"),
     ] {
         let problems = problems(arguments);
@@ -154,6 +155,6 @@ fn a_problem_names_the_flag_and_the_remedy() {
 #[test]
 fn all_problems_are_told_at_once() {
     let all =
-        problems("--aws-region= --log-level=loud --deletion-policy=x --aws-quotas= --watch-selectors=a=b");
+        problems("--aws-region= --log-level=loud --deletion-policy=x --aws-quotas= --watch-selectors=a=%");
     assert_eq!(all.len(), 5, "{all:?}");
 }

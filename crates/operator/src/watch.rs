@@ -2,13 +2,15 @@
 //!
 //! An object that doesn't decode is skipped, counted and logged, and stops nothing. What no pass reads is dropped
 //! before it is stored. Each stream backs off by itself, so that one forbidden kind doesn't slow the other. Invariant:
-//! an object is passed on only when its generation, the finalizers of others, its deletion or one of our annotations has moved.
+//! an object is passed on only when its generation, its labels, the finalizers of others, its deletion or one of our
+//! annotations has moved.
 
 use std::sync::Arc;
 
 use emrcontainers_api::{GROUP, annotations};
 use futures::{Stream, StreamExt, future, stream};
 use kube::api::{Api, ObjectMeta};
+use kube::core::Selector;
 use kube::{Client, Resource, ResourceExt};
 use kube_runtime::reflector::{Lookup, ObjectRef};
 use kube_runtime::utils::WatchStreamExt;
@@ -25,6 +27,9 @@ use crate::write::Kind;
 pub trait Watched: Kind + Lookup<DynamicType = ()> + 'static {
     /// Its name in metrics.
     const KIND: crate::metrics::Kind;
+
+    /// Whether others refer to objects of the kind: then all are watched, and only those selected get passes.
+    const IS_REFERRED_TO: bool;
 
     /// How an object can end.
     type End: Copy + Send + Sync + 'static;
@@ -51,10 +56,11 @@ pub trait Hooks<K>: Send + Sync + 'static {
     fn failed(&self);
 }
 
-/// Watches a kind in a namespace, or in all; names the objects that are due for a pass.
+/// Watches the selected objects of a kind in a namespace, or in all; names the objects that are due for a pass.
 pub fn watch<K: Watched>(
     client: &Client,
     namespace: Option<&str>,
+    selector: &Selector,
     store: Store<K>,
     hooks: Arc<dyn Hooks<K>>,
     metrics: &Metrics,
@@ -64,6 +70,7 @@ pub fn watch<K: Watched>(
         None => Api::all(client.clone()),
     };
     let config = watcher::Config::default().timeout(timing::WATCH_SECONDS).page_size(timing::LIST_PAGE);
+    let config = if K::IS_REFERRED_TO { config } else { config.labels_from(selector) };
     let errors = metrics.clone();
     let failures = Arc::clone(&hooks);
     let events = watcher(api, config).default_backoff().filter_map(move |event| {
@@ -149,6 +156,7 @@ fn has_moved<K: Watched>(before: &K, now: &K) -> bool {
     let [before_meta, now_meta] = [before, now].map(Resource::meta);
     before_meta.generation != now_meta.generation
         || before_meta.deletion_timestamp.is_some() != now_meta.deletion_timestamp.is_some()
+        || before_meta.labels != now_meta.labels
         || !others::<K>(before).eq(others::<K>(now))
         || !asked(before).eq(asked(now))
 }

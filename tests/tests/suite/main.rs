@@ -23,4 +23,5 @@ mod process;
 mod quotas;
 mod restore;
 mod samples;
+mod scope;
 mod virtual_cluster;

@@ -49,6 +49,8 @@ impl Assembled for JobRun {
 impl Watched for JobRun {
     const KIND: crate::metrics::Kind = crate::metrics::Kind::JobRun;
 
+    const IS_REFERRED_TO: bool = false;
+
     type End = RunState;
 
     fn prune(&mut self) {

@@ -17,6 +17,7 @@ use emrcontainers_api::virtual_cluster::{VirtualCluster, VirtualClusterSpec, Vir
 use emrcontainers_api::{JobRun, VIRTUAL_CLUSTER_FINALIZER};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
+use kube::core::SelectorExt;
 
 use crate::context::Context;
 use crate::decode::Assembled;
@@ -48,6 +49,8 @@ impl Assembled for VirtualCluster {
 impl Watched for VirtualCluster {
     const KIND: crate::metrics::Kind = crate::metrics::Kind::VirtualCluster;
 
+    const IS_REFERRED_TO: bool = true;
+
     type End = Infallible;
 
     fn prune(&mut self) {
@@ -71,7 +74,8 @@ impl Reconciled for VirtualCluster {
     }
 
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>> {
-        context.cluster_scopes.get(namespace, name)
+        let selector = &context.settings.watch_selector;
+        context.cluster_scopes.get(namespace, name).filter(|cluster| selector.matches(cluster.labels()))
     }
 
     async fn step(object: &Arc<Self>, context: &Context) -> Result<Progress<Self>, PassError> {
