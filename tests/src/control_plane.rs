@@ -16,6 +16,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use crate::line::Line;
 use crate::port;
 use crate::process::{Process, Signal};
 pub use crate::servers::repository;
@@ -90,6 +91,17 @@ impl ControlPlane {
     /// Writes a kubeconfig that holds `token`; `name` becomes part of its file name.
     pub fn kubeconfig_for_token(&self, name: &str, token: &str) -> Result<PathBuf> {
         self.write_kubeconfig(name, token, "default")
+    }
+
+    /// A line to the API server, and a kubeconfig with all rights that leads over it.
+    pub async fn line(&self) -> Result<(Line, PathBuf)> {
+        let line = Line::to_tls(&self.url, &self.servers.pki.ca).await?;
+        let config = std::fs::read_to_string(self.kubeconfig())?;
+        // By the port: a colon would make it two paths in KUBECONFIG.
+        let path = self.scratch().join(format!("line-{}.kubeconfig", line.port()));
+        std::fs::write(&path, config.replace(&self.url, line.url()))
+            .with_context(|| format!("can't write {}", path.display()))?;
+        Ok((line, path))
     }
 
     /// A kubeconfig of a service account, with a token of its own: its RBAC is exercised for real.

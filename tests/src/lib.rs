@@ -10,6 +10,7 @@
 //! | [`namespace`], [`objects`] | a namespace for each test; objects applied from YAML as kubectl applies them |
 //! | [`simulator`] | AWS with quick life cycles |
 //! | [`tls_front`] | the same behind HTTPS with a certificate authority that nobody knows |
+//! | [`line`] | a way to a server on which requests can be held up |
 //! | [`operator`] | the operator under test |
 //! | [`chart`] | helm, and the operator as the chart deploys it |
 //! | [`cluster`] | all of it together, what most suites start from |
@@ -23,6 +24,7 @@ pub mod control_plane;
 pub mod faults;
 pub mod guard;
 pub mod history;
+pub mod line;
 pub mod manifest;
 pub mod namespace;
 pub mod objects;

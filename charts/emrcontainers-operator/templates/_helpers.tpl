@@ -134,6 +134,9 @@ operator's log speaks of them exactly then. */ -}}
 {{- if $v.leaderElection.enabled }}
 - --enable-leader-election
 - {{ printf "--leader-election-namespace=%s" (include "operator.leaseNamespace" .) }}
+- {{ printf "--leader-election-lease-duration=%s" $v.leaderElection.leaseDuration }}
+- {{ printf "--leader-election-renew-deadline=%s" $v.leaderElection.renewDeadline }}
+- {{ printf "--leader-election-retry-period=%s" $v.leaderElection.retryPeriod }}
 {{- else }}
 - --enable-leader-election=false
 {{- end }}

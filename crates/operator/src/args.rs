@@ -75,6 +75,15 @@ pub struct Args {
     /// Namespace of the lease; the pod's own when empty.
     #[arg(long, env = "LEADER_ELECTION_NAMESPACE", default_value = "", value_name = "NAMESPACE")]
     pub leader_election_namespace: String,
+    /// How long the other replicas respect a lease that isn't renewed.
+    #[arg(long, default_value = "15s", value_name = "TIME", allow_hyphen_values = true)]
+    pub leader_election_lease_duration: String,
+    /// How long the leader works on without having renewed its lease.
+    #[arg(long, default_value = "10s", value_name = "TIME", allow_hyphen_values = true)]
+    pub leader_election_renew_deadline: String,
+    /// How often the leader renews its lease, and the other replicas look at it.
+    #[arg(long, default_value = "2s", value_name = "TIME", allow_hyphen_values = true)]
+    pub leader_election_retry_period: String,
     /// What `Ready` of a JobRun follows: the run's `outcome`, or that it is `synced` as upstream has it.
     #[arg(long, default_value = "outcome", value_name = "POLICY")]
     pub job_ready_policy: String,

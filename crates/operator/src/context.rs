@@ -26,13 +26,16 @@ use crate::settings::{self, DeletionPolicy, Settings};
 use crate::store::Store;
 use crate::timing;
 use crate::watch::Watched;
+use crate::write::Writer;
 
 /// What every pass works with.
 pub struct Context {
     /// What the user asked for.
     pub settings: Settings,
-    /// The API server.
+    /// The API server, to read from.
     pub client: Client,
+    /// The API server, to write to.
+    pub writer: Writer,
     /// The AWS side.
     pub pool: Arc<Pool>,
     /// Who observes live runs.

@@ -23,6 +23,7 @@ use crate::emr::limit::RunKey;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
 use crate::event::Events;
+use crate::fence::Fence;
 use crate::health::{Gate, Liveness, Readiness, Work};
 use crate::job_run::plan::virtual_cluster_of;
 use crate::memory::Memories;
@@ -35,6 +36,7 @@ use crate::store::Store;
 use crate::timing;
 use crate::virtual_cluster;
 use crate::watch::{Hooks, Watched, watch};
+use crate::write;
 
 /// What the process offers its controllers.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ pub struct Process {
     pub ca_bundle: Option<std::path::PathBuf>,
     /// The API server.
     pub client: Client,
+    /// Whether this process may still act.
+    pub fence: Fence,
     /// Where to count.
     pub metrics: Metrics,
     /// Where to say what /readyz should wait for.
@@ -107,6 +111,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         credentials: None,
         wake: awaken,
         observer: Arc::new(Counting::new(process.metrics.clone())),
+        fence: process.fence.clone(),
     })
     .await
     .context("the AWS side can't be set up")?;
@@ -145,6 +150,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         access: process.access.clone(),
         started: Instant::now(),
         client: process.client.clone(),
+        writer: write::Writer { client: process.client.clone(), fence: process.fence.clone() },
         settings: process.settings.clone(),
     });
     count_runs_on_scrape(&context);

@@ -13,7 +13,7 @@ pub mod decode;
 pub mod emr;
 pub mod event;
 mod event_series;
-
+pub mod fence;
 pub mod health;
 pub mod job_run;
 pub mod leader;
@@ -81,19 +81,23 @@ pub async fn run(settings: Settings, client: Client, stop: CancellationToken) ->
     // While this replica waits for the lease too: it must not seem to be fit to take over if it isn't.
     let looked_up = liveness.part("access", "the look-ups of definitions and permissions", timing::STUCK);
     let checking = tokio::spawn(access.clone().keep_checking(settings.clone(), client.clone(), looked_up));
-    let process = Process {
-        settings: settings.clone(),
-        ca_bundle,
-        client: client.clone(),
-        metrics,
-        readiness,
-        access,
-        liveness,
-        events,
-        busy,
+    let counted = metrics.clone();
+    let (of_process, connection) = (settings.clone(), client.clone());
+    let work = |fence| {
+        let process = Process {
+            settings: of_process,
+            ca_bundle,
+            client: connection,
+            fence,
+            metrics: counted,
+            readiness,
+            access,
+            liveness,
+            events,
+            busy,
+        };
+        drained(controllers::run(process, stop.clone()), &stop)
     };
-    let metrics = process.metrics.clone();
-    let work = drained(controllers::run(process, stop.clone()), &stop);
     // On the heap, so that callers don't carry the state of the election and of all controllers.
     let led = Box::pin(leader::run_as_leader(&settings, client, &identity, &metrics, &stop, work));
     let result = tokio::select! {

@@ -19,6 +19,7 @@ use crate::context::{Context, Scopes, Waiters, WatchedScope};
 use crate::emr::observe::Unobserved;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, PoolConfig, Scope};
+use crate::fence::Fence;
 use crate::health::{Liveness, Readiness};
 use crate::memory::Memories;
 use crate::metrics::Metrics;
@@ -26,6 +27,7 @@ use crate::quotas::Quotas;
 use crate::runner;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::write::Writer;
 use crate::{event, timing};
 
 /// A runner of JobRuns with one run in its store, and what it works with.
@@ -48,6 +50,7 @@ async fn rig() -> Rig {
         quotas: Quotas::Off,
         wake: unbounded_channel().0,
         observer: Arc::new(Unobserved),
+        fence: Fence::open(),
     };
     let pool = Arc::new(Pool::new(config).await.unwrap());
     let store = Store::default();
@@ -79,6 +82,7 @@ async fn rig() -> Rig {
         waiters: Waiters::default(),
         access: Access::new(&Readiness::default()),
         started: Instant::now(),
+        writer: Writer { client: client.clone(), fence: Fence::open() },
         client,
         settings,
     });

@@ -12,6 +12,7 @@ use clap::{CommandFactory, FromArgMatches};
 use kube::core::Selector;
 
 use crate::args::{Args, WithoutEffect, go_bool};
+use crate::leader::times::LeaseTimes;
 use crate::quotas::Quotas;
 use crate::selector;
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub leader_election: bool,
     /// Namespace of the lease, if it was named.
     pub leader_election_namespace: Option<String>,
+    /// How long the lease is valid, and how often it is renewed.
+    pub lease_times: LeaseTimes,
     /// What `Ready` of a JobRun follows.
     pub job_ready_policy: JobReadyPolicy,
     /// What to tell the user once the log works.
@@ -147,6 +150,9 @@ impl TryFrom<Args> for Settings {
             reconcile_default_max_concurrent_syncs,
             enable_leader_election,
             leader_election_namespace,
+            leader_election_lease_duration,
+            leader_election_renew_deadline,
+            leader_election_retry_period,
             job_ready_policy,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
@@ -202,6 +208,15 @@ impl TryFrom<Args> for Settings {
                 None,
                 optional_namespace(&leader_election_namespace),
             ),
+            lease_times: LeaseTimes::parse(
+                &leader_election_lease_duration,
+                &leader_election_renew_deadline,
+                &leader_election_retry_period,
+            )
+            .unwrap_or_else(|problems| {
+                check.0.extend(problems);
+                LeaseTimes::default()
+            }),
             job_ready_policy: check.or(
                 "--job-ready-policy",
                 JobReadyPolicy::Outcome,

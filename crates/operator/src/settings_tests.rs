@@ -45,6 +45,7 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
         max_concurrent_syncs: 20,
         leader_election: true,
         leader_election_namespace: None,
+        lease_times: LeaseTimes::default(),
         job_ready_policy: JobReadyPolicy::Outcome,
         warnings: vec![],
     };
@@ -142,6 +143,11 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ("--reconcile-default-max-concurrent-syncs=0", "is `0`: use a whole number from 1 to 65535"),
         ("--reconcile-default-max-concurrent-syncs -1", "is `-1`: use a whole number from 1 to 65535"),
         ("--enable-leader-election=maybe", "--enable-leader-election is `maybe`: use true or false"),
+        (
+            "--leader-election-lease-duration=9s",
+            "--leader-election-renew-deadline is 10s: use less than the lease duration, 9s",
+        ),
+        ("--leader-election-retry-period=soon", "--leader-election-retry-period is `soon`"),
         ("--job-ready-policy=x", "--job-ready-policy is `x`: use outcome or synced"),
         ("--watch-selectors=a=b,", "--watch-selectors has the key ``"),
         ("--reconcile-resources=JobRun", "--reconcile-resources=JobRun is not supported in this version"),

@@ -1,7 +1,8 @@
 //! Writes to the API server: the status of an object, and our finalizer with what goes along with it.
 //!
 //! Every write names the resource version that it was decided on, so that an outdated process can't overwrite a newer
-//! status. The spec is never written. A conflict isn't an error: the pass is repeated on the newer object.
+//! status; and it is sent only while this process may act. The spec is never written. A conflict isn't an error: the pass
+//! is repeated on the newer object.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,9 +18,19 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde_json::json;
 
 use crate::decode::{Assembled, Decoded};
+use crate::fence::Fence;
 
 /// Our name in `managedFields`.
 pub const FIELD_MANAGER: &str = "emrcontainers-operator";
+
+/// Where writes go, for as long as this process may make any.
+#[derive(Clone)]
+pub struct Writer {
+    /// The API server.
+    pub client: Client,
+    /// Whether this process may still act.
+    pub fence: Fence,
+}
 
 /// How a write went.
 #[derive(Debug)]
@@ -49,7 +60,7 @@ pub trait Kind:
 }
 
 /// Replaces the status by that of `object`.
-pub async fn status<K: Kind>(client: &Client, object: &K) -> Result<Written<K>, kube::Error> {
+pub async fn status<K: Kind>(writer: &Writer, object: &K) -> Result<Written<K>, kube::Error> {
     let metadata = ObjectMeta {
         name: object.meta().name.clone(),
         namespace: object.meta().namespace.clone(),
@@ -62,28 +73,28 @@ pub async fn status<K: Kind>(client: &Client, object: &K) -> Result<Written<K>, 
     let body = serde_json::to_vec(&body).map_err(kube::Error::SerdeError)?;
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let request = request(object).replace_subresource("status", &object.name_any(), &params, body);
-    settle(client, object, request).await
+    settle(writer, object, request).await
 }
 
 /// Puts our finalizer on, and annotations with it.
 pub async fn add_finalizer<K: Kind>(
-    client: &Client,
+    writer: &Writer,
     object: &K,
     annotations: &BTreeMap<&str, &str>,
 ) -> Result<Written<K>, kube::Error> {
     let mut finalizers = object.finalizers().to_vec();
     finalizers.push(K::FINALIZER.to_owned());
-    set_finalizers(client, object, finalizers, annotations).await
+    set_finalizers(writer, object, finalizers, annotations).await
 }
 
 /// Takes our finalizer off, and with it lets a deleted object go.
-pub async fn remove_finalizer<K: Kind>(client: &Client, object: &K) -> Result<Written<K>, kube::Error> {
+pub async fn remove_finalizer<K: Kind>(writer: &Writer, object: &K) -> Result<Written<K>, kube::Error> {
     let finalizers = object.finalizers().iter().filter(|name| *name != K::FINALIZER).cloned().collect();
-    set_finalizers(client, object, finalizers, &BTreeMap::new()).await
+    set_finalizers(writer, object, finalizers, &BTreeMap::new()).await
 }
 
 async fn set_finalizers<K: Kind>(
-    client: &Client,
+    writer: &Writer,
     object: &K,
     finalizers: Vec<String>,
     annotations: &BTreeMap<&str, &str>,
@@ -96,16 +107,17 @@ async fn set_finalizers<K: Kind>(
     }});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let request = request(object).patch(&object.name_any(), &params, &Patch::Merge(patch));
-    settle(client, object, request).await
+    settle(writer, object, request).await
 }
 
 /// Sends a write, and says how it went.
 async fn settle<K: Kind>(
-    client: &Client,
+    writer: &Writer,
     object: &K,
     write: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
 ) -> Result<Written<K>, kube::Error> {
-    match send(client, write).await {
+    let client = &writer.client;
+    match writer.fence.within(send(client, write)).await {
         Ok(written) => Ok(Written::Done(Arc::new(written))),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Gone),
         Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -133,4 +145,44 @@ async fn send<K: Kind>(
 ) -> Result<K, kube::Error> {
     let decoded: Decoded<K> = client.request(request.map_err(kube::Error::BuildRequest)?).await?;
     decoded.0.map_err(|undecodable| kube::Error::SerdeError(serde_json::Error::custom(undecodable)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::Router;
+    use axum::http::{Method, StatusCode};
+    use emrcontainers_api::JobRun;
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::fence::Moment;
+
+    #[tokio::test]
+    async fn a_process_that_may_not_act_any_more_writes_nothing() {
+        let run: JobRun = serde_json::from_value(json!({
+            "metadata": {"name": "run", "namespace": "ns", "uid": "u", "resourceVersion": "1"}, "spec": {},
+        }))
+        .unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let server = Router::new().fallback(move |method: Method| {
+            log.lock().unwrap().push(method);
+            async { StatusCode::BAD_REQUEST }
+        });
+        let client = Client::new(server, "default");
+        let writer = |fence| Writer { client: client.clone(), fence };
+
+        let open = writer(Fence::open());
+        assert!(status(&open, &run).await.is_err());
+        assert!(remove_finalizer(&open, &run).await.is_err());
+        assert_eq!(*asked.lock().unwrap(), [Method::PUT, Method::PATCH]);
+        let shut = writer(Fence::until(Moment::now()));
+        assert!(status(&shut, &run).now_or_never().is_none());
+        assert!(add_finalizer(&shut, &run, &BTreeMap::new()).now_or_never().is_none());
+        assert!(remove_finalizer(&shut, &run).now_or_never().is_none());
+        assert!(shut.fence.shut().now_or_never().is_some(), "whoever waits for it is told");
+        assert_eq!(asked.lock().unwrap().len(), 2);
+    }
 }

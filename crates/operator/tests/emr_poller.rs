@@ -17,6 +17,7 @@ use emrcontainers_operator::emr::observe::{Observer, Unobserved};
 use emrcontainers_operator::emr::operation::Operation;
 use emrcontainers_operator::emr::poll::{Observation, Poller, Tracked};
 use emrcontainers_operator::emr::pool::{Pool, PoolConfig, Scope};
+use emrcontainers_operator::fence::Fence;
 use emrcontainers_operator::health::Liveness;
 use emrcontainers_operator::quotas::Quotas;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -46,6 +47,7 @@ async fn rig(options: Options, quotas: &str) -> Rig {
         quotas: Quotas::parse(quotas).unwrap(),
         wake,
         observer: Arc::new(Unobserved),
+        fence: Fence::open(),
     };
     let pool = Arc::new(Pool::new(config).await.unwrap());
     assert_eq!(pool.identity().await.unwrap().account, "111122223333");
@@ -265,6 +267,7 @@ async fn an_aws_that_fails_or_bounds_us_is_no_freeze_and_a_poller_that_is_lost_i
             quotas: Quotas::parse(quotas).unwrap(),
             wake: unbounded_channel().0,
             observer: deadly.clone(),
+            fence: Fence::open(),
         };
         let poller = Poller::new(Arc::new(Pool::new(config).await.unwrap()), liveness.clone());
         let scope = Scope { account: "111122223333".to_owned(), region: "eu-west-1".to_owned() };

@@ -49,6 +49,8 @@ async fn values_that_can_not_work_are_refused_by_name() -> Result<()> {
         ("reconcile.defaultMaxConcurrentSyncs=0", "defaultMaxConcurrentSyncs"),
         ("reconcile.resources={FieldExport}", "resources"),
         ("leaderElection.enabled=perhaps", "enabled"),
+        ("leaderElection.leaseDuration=15", "leaseDuration"),
+        ("leaderElection.retryPeriod=soon", "retryPeriod"),
         ("serviceAccount.create=perhaps", "create"),
     ] {
         let rendered = helm(plane, &["template", "release", &chart, "--set", value]).await;

@@ -1,23 +1,35 @@
-//! Who works: the lease of upstream's name, given back at SIGTERM, waited out after a crash, respected when it is another's.
+//! Who works: the lease of upstream's name, given back at SIGTERM, waited out after a crash unless the pod is the same,
+//! respected when it is another's.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::shared;
-use tests::manifest::virtual_cluster;
+use tests::manifest::{job_run, virtual_cluster};
 use tests::namespace::{self, Namespace};
 use tests::operator::{Builder, Operator};
-use tests::simulator::{all_calls, calls, quick};
+use tests::simulator::{all_calls, calls, quick, requests};
 use tests::wait;
 
-const LEASE: &str = "ack-emrcontainers.services.k8s.aws";
+pub(crate) const LEASE: &str = "ack-emrcontainers.services.k8s.aws";
 /// What client-go gives a lease, and so upstream and we.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// Other times than the defaults.
+const SHORT: [&str; 3] = [
+    "--leader-election-lease-duration=4s",
+    "--leader-election-renew-deadline=3s",
+    "--leader-election-retry-period=500ms",
+];
+/// What takes less didn't wait for a lease, also on a busy machine. On an idle one it is well below a second.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// How long a busy machine may take to notice that a lease has run out.
+const SLACK: Duration = Duration::from_secs(15);
 
 async fn holder(leases: &Api<Lease>) -> Result<Option<String>> {
     let lease = leases.get_opt(LEASE).await?;
@@ -28,65 +40,133 @@ async fn is_held(leases: &Api<Lease>) -> Result<String> {
     wait::eventually(PATIENCE, "the lease should be held", async || holder(leases).await).await
 }
 
-/// Two operators on one lease; the first leads.
-async fn two(name: &str) -> Result<(TestEnv, Operator, Api<Lease>)> {
+/// Two operators on one lease; the first leads, and there is a virtual cluster `vc`. The second has `arguments` too.
+async fn two(name: &str, arguments: &[&str]) -> Result<(TestEnv, Operator, Api<Lease>)> {
     let lease_namespace = Namespace::create(&shared().await?.client()?, &format!("{name}-lease")).await?;
     let env =
         TestEnv::with(name, quick(), |operator| operator.leader_election(lease_namespace.name())).await?;
     let leases: Api<Lease> = Api::namespaced(env.client().clone(), lease_namespace.name());
     let first = is_held(&leases).await?;
-    let second = env.builder().without_waiting().start(env.plane().scratch()).await?;
+    let second = env.builder().arguments(arguments).without_waiting().start(env.plane().scratch()).await?;
     wait::eventually(PATIENCE, "the second should wait", async || {
         Ok(second.log().contains("waiting for the lease").then_some(()))
     })
     .await?;
-    env.ready_cluster("before").await?;
+    env.ready_cluster("vc").await?;
     ensure!(holder(&leases).await? == Some(first), "the first goes on leading");
     ensure!(second.metrics().await?.sum("emrcontainers_leader", &[]) < 0.5);
     Ok((env, second, leases))
 }
 
-/// How long it takes from now until a new cluster is ready.
-async fn time_to_act(env: &TestEnv, next: &Operator, began: Instant) -> Result<Duration> {
-    // On another EKS cluster, since the namespace of the first is taken.
-    let yaml = virtual_cluster("after", env.namespace()).replace("id: eks,", "id: eks2,");
-    env.apply(&yaml).await?;
-    let ready = env.condition(env.virtual_clusters(), "after", "Ready", "True").await;
-    ready.with_context(|| format!("the next one's log ends with\n{}", next.process().log_tail(20)))?;
-    Ok(began.elapsed())
+/// How long it takes from `began` until a run that is applied now is started.
+async fn time_to_start(env: &TestEnv, next: &Operator, began: Timestamp) -> Result<Duration> {
+    env.apply(&job_run("next", "vc", "")).await?;
+    let start = env.in_aws("a run should be started", |aws| requests(aws, "StartJobRun").into_iter().next());
+    let start = start
+        .await
+        .with_context(|| format!("the next one's log ends with\n{}", next.process().log_tail(20)))?;
+    Ok(start.at.duration_since(began).unsigned_abs())
 }
 
 #[tokio::test]
 async fn a_leader_that_is_asked_to_end_hands_over_at_once() -> Result<()> {
-    let (env, second, leases) = two("lead-term").await?;
+    let (env, second, leases) = two("lead-term", &[]).await?;
     let first = is_held(&leases).await?;
-    let began = Instant::now();
+    let began = Timestamp::now();
     ensure!(env.operator().terminate().await? == 0);
-    let ended = began.elapsed();
-    let took = time_to_act(&env, &second, began).await?;
+    let ended = Timestamp::now().duration_since(began);
+    let took = time_to_start(&env, &second, began).await?;
     println!(
-        "SIGTERM to the leader: it ends after {} ms, the next acts after {} ms",
+        "SIGTERM to the leader: it ends after {} ms, the next starts a run after {} ms",
         ended.as_millis(),
         took.as_millis()
     );
-    ensure!(took < LEASE_DURATION / 2, "the hand-over took {took:?}");
+    ensure!(took < AT_ONCE, "the hand-over took {took:?}");
     ensure!(is_held(&leases).await? != first);
     ensure!(second.metrics().await?.sum("emrcontainers_leader", &[]) > 0.5);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_leader_that_is_lost_is_replaced_when_its_lease_expires() -> Result<()> {
-    let (env, second, _leases) = two("lead-kill").await?;
-    let before = all_calls(env.simulator());
-    let began = Instant::now();
+async fn a_container_that_restarts_in_its_pod_takes_its_own_lease_back_at_once() -> Result<()> {
+    let lease_namespace = Namespace::create(&shared().await?.client()?, "lead-pod-lease").await?;
+    let mut env = TestEnv::with("lead-restart", quick(), |operator| {
+        operator
+            .leader_election(lease_namespace.name())
+            .environment("POD_NAME", "operator-5d9c-x7k2p")
+            .environment("POD_UID", "e2a1b1a4-3f0c-4a63-9d2f-6a0d7c4b3a55")
+    })
+    .await?;
+    env.ready_cluster("vc").await?;
+    let leases: Api<Lease> = Api::namespaced(env.client().clone(), lease_namespace.name());
+    let pod = is_held(&leases).await?;
+    ensure!(pod == "operator-5d9c-x7k2p_e2a1b1a4-3f0c-4a63-9d2f-6a0d7c4b3a55", "{pod}");
     env.operator().kill9().await?;
-    let took = time_to_act(&env, &second, began).await?;
-    println!("kill -9 of the leader: the next acts after {} ms", took.as_millis());
-    ensure!(took > Duration::from_secs(8), "the lease was not respected: {took:?}");
-    ensure!(took < LEASE_DURATION + Duration::from_secs(15), "the take-over took {took:?}");
-    ensure!(all_calls(env.simulator()) > before);
+    let began = Timestamp::now();
+    env.restart_operator().await?;
+    let took = time_to_start(&env, env.operator(), began).await?;
+    println!("kill -9, and a new process in the same pod: it starts a run after {} ms", took.as_millis());
+    ensure!(took < AT_ONCE, "it waited for its own lease: {took:?}");
+    let lease = leases.get(LEASE).await?.spec.context("a spec")?;
+    ensure!(lease.holder_identity == Some(pod) && lease.lease_transitions == Some(0), "{lease:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_is_lost_is_replaced_when_its_lease_expires() -> Result<()> {
+    // What counts is the time that the holder claims, not what the one who waits would claim.
+    let (env, second, leases) = two("lead-kill", &SHORT).await?;
+    let taken = taken_after_a_kill(&env, &second, &leases).await?;
+    ensure!(taken >= LEASE_DURATION, "the lease was not respected: {taken:?}");
+    ensure!(taken < LEASE_DURATION + SLACK, "the take-over took {taken:?}");
+    let claimed = leases.get(LEASE).await?.spec.and_then(|spec| spec.lease_duration_seconds);
+    ensure!(claimed == Some(4), "the second claims {claimed:?}");
+
+    // And now the short times are the holder's.
+    let third = env.builder().without_waiting().start(env.plane().scratch()).await?;
+    wait::eventually(PATIENCE, "the third should wait", async || {
+        Ok(third.log().contains("waiting for the lease").then_some(()))
+    })
+    .await?;
+    second.kill9().await?;
+    let last = renewed(&leases).await?;
+    let taken = acquired(&leases, last).await?;
+    println!("the same with {SHORT:?}: the lease was taken {} ms after its last renewal", taken.as_millis());
+    ensure!((Duration::from_secs(4)..LEASE_DURATION).contains(&taken), "{taken:?}");
+    Ok(())
+}
+
+/// Kills the first; how long after its last renewal the second took the lease.
+async fn taken_after_a_kill(env: &TestEnv, second: &Operator, leases: &Api<Lease>) -> Result<Duration> {
+    let before = all_calls(env.simulator());
+    env.operator().kill9().await?;
+    let began = Timestamp::now();
+    let last = renewed(leases).await?;
+    let took = time_to_start(env, second, began).await?;
+    let taken = acquired(leases, last).await?;
+    println!(
+        "kill -9 of the leader: the lease was taken {} ms after its last renewal, and a run started {} ms after the kill",
+        taken.as_millis(),
+        took.as_millis()
+    );
+    ensure!(all_calls(env.simulator()) > before);
+    Ok(taken)
+}
+
+/// When the lease was renewed last, by its holder's clock, which is ours here.
+async fn renewed(leases: &Api<Lease>) -> Result<Timestamp> {
+    let spec = leases.get(LEASE).await?.spec.context("a spec")?;
+    Ok(spec.renew_time.context("a time of renewal")?.0)
+}
+
+/// Waits until the lease is taken after `last`; how long after.
+async fn acquired(leases: &Api<Lease>, last: Timestamp) -> Result<Duration> {
+    wait::eventually(PATIENCE, "the lease should be taken", async || {
+        let spec = leases.get(LEASE).await?.spec.context("a spec")?;
+        let taken = spec.acquire_time.context("a time of acquisition")?.0.duration_since(last);
+        Ok(taken.is_positive().then(|| taken.unsigned_abs()))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -95,7 +175,7 @@ async fn a_lease_that_upstreams_controller_holds_keeps_ours_idle() -> Result<()>
     let leases: Api<Lease> = Api::namespaced(shared().await?.client()?, lease_namespace.name());
     // As client-go writes it.
     let renew = async || -> Result<()> {
-        let now = jiff::Timestamp::now();
+        let now = Timestamp::now();
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE},
             "spec": {

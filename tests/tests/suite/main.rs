@@ -10,6 +10,7 @@ mod defects_process;
 mod defects_virtual_cluster;
 mod demo;
 mod faults;
+mod fencing;
 mod harness;
 mod job_run;
 mod job_run_conditions;

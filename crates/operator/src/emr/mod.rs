@@ -1,8 +1,8 @@
 //! Every AWS call that we make: the only place that names operations.
 //!
 //! [`Client`] has one method an operation, in our own types. A call passes the limiter before each attempt, is reported to
-//! the observer after each, and fails with an error of exactly one class. Nothing here knows a Kubernetes object: keys are
-//! opaque.
+//! the observer after each, and fails with an error of exactly one class; an attempt is made only while this process may
+//! act. Nothing here knows a Kubernetes object: keys are opaque.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ use model::{
 use observe::Observer;
 use operation::Operation;
 
+use crate::fence::Fence;
 use crate::health::Work;
 
 /// How long after a failure without an answer the call is repeated, plus as much again at random.
@@ -55,6 +56,7 @@ pub struct Client {
     sdk: Sdk,
     limiter: Limiter,
     observer: Arc<dyn Observer>,
+    fence: Fence,
     work: Option<Work>,
 }
 
@@ -65,8 +67,8 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    pub(super) fn new(sdk: Sdk, limiter: Limiter, observer: Arc<dyn Observer>) -> Self {
-        Self { sdk, limiter, observer, work: None }
+    pub(super) fn new(sdk: Sdk, limiter: Limiter, observer: Arc<dyn Observer>, fence: Fence) -> Self {
+        Self { sdk, limiter, observer, fence, work: None }
     }
 
     /// The same client for one whose work has to move: it does with each attempt that ends, however it ends, and while a
@@ -290,7 +292,7 @@ impl Client {
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let started = Instant::now();
-        let result = reply.await.map_err(|error| EmrError::from_sdk(operation, error));
+        let result = self.fence.within(reply).await.map_err(|error| EmrError::from_sdk(operation, error));
         self.work.as_ref().inspect(|work| work.moved());
         self.observer.attempt(operation, started.elapsed(), result.as_ref().err());
         if result.as_ref().is_err_and(|error| error.class == Class::Throttled) {

@@ -20,6 +20,7 @@ use super::error::causes;
 use super::limit::{Limiter, RunKey};
 use super::observe::Observer;
 use super::tls::{self, BundleError};
+use crate::fence::Fence;
 use crate::quotas::Quotas;
 
 /// The name in the user agent of every request.
@@ -56,6 +57,8 @@ pub struct PoolConfig {
     pub wake: UnboundedSender<RunKey>,
     /// Is told of every attempt.
     pub observer: Arc<dyn Observer>,
+    /// Whether this process may still act.
+    pub fence: Fence,
 }
 
 /// Who we are.
@@ -132,7 +135,8 @@ impl Pool {
         }
         let observer = self.config.observer.clone();
         let limiter = Limiter::new(&self.config.quotas, self.config.wake.clone(), observer.clone());
-        Client::new(aws_sdk_emrcontainers::Client::from_conf(builder.build()), limiter, observer)
+        let sdk = aws_sdk_emrcontainers::Client::from_conf(builder.build());
+        Client::new(sdk, limiter, observer, self.config.fence.clone())
     }
 
     /// Asks STS who we are.

@@ -84,7 +84,7 @@ impl Pass<'_> {
     pub async fn add_finalizer(&self) -> Result {
         // It isn't the object's word any more but ours: an object that is made from another's manifest has that one's.
         let origin = BTreeMap::from([(annotations::ORIGIN, self.uid)]);
-        match write::add_finalizer(&self.context.client, &**self.run, &origin).await? {
+        match write::add_finalizer(&self.context.writer, &**self.run, &origin).await? {
             Written::Done(run) => {
                 self.context.job_runs.wrote(&run);
                 self.context.job_runs.update(self.uid, |memory| memory.never_started = true);

@@ -91,7 +91,7 @@ impl Pass<'_> {
             let note = "the job run is left as it is, because the deletion policy is retain";
             self.context.events.publish(&self.run.object_ref(&()), EventType::Normal, reason::RETAINED, note);
         }
-        match write::remove_finalizer(&self.context.client, &**self.run).await? {
+        match write::remove_finalizer(&self.context.writer, &**self.run).await? {
             Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
             Written::Conflict(newer) => {
                 self.context.job_runs.wrote(&newer);

@@ -44,7 +44,7 @@ pub async fn report(
     }
     let mut changed = JobRun::clone(run);
     changed.status = Some(next);
-    match write::status(&context.client, &changed).await? {
+    match write::status(&context.writer, &changed).await? {
         Written::Done(written) => {
             context.metrics.status_written(Kind::JobRun);
             context.job_runs.wrote(&written);

@@ -77,7 +77,7 @@ impl Pass<'_> {
 
     /// Puts the finalizer on, and goes on with the object as it is then.
     pub async fn add_finalizer(&self) -> Result {
-        match write::add_finalizer(&self.context.client, &**self.cluster, &BTreeMap::new()).await? {
+        match write::add_finalizer(&self.context.writer, &**self.cluster, &BTreeMap::new()).await? {
             Written::Done(cluster) => {
                 self.context.clusters.wrote(&cluster);
                 self.context.clusters.update(self.uid, |memory| memory.never_started = true);
@@ -303,7 +303,7 @@ impl Pass<'_> {
 
     /// Takes the finalizer off.
     pub async fn release(&self) -> Result {
-        match write::remove_finalizer(&self.context.client, &**self.cluster).await? {
+        match write::remove_finalizer(&self.context.writer, &**self.cluster).await? {
             Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
             Written::Conflict(newer) => {
                 self.context.clusters.wrote(&newer);

@@ -30,7 +30,7 @@ impl Pass<'_> {
         }
         let mut changed = VirtualCluster::clone(self.cluster);
         changed.status = Some(status);
-        let written = write::status(&self.context.client, &changed).await?;
+        let written = write::status(&self.context.writer, &changed).await?;
         match &written {
             Written::Done(done) => {
                 self.context.metrics.status_written(Kind::VirtualCluster);

@@ -25,6 +25,7 @@ use emrcontainers_operator::emr::model::{
 };
 use emrcontainers_operator::emr::operation::Operation;
 use emrcontainers_operator::emr::pool::{Pool, PoolConfig};
+use emrcontainers_operator::fence::{Fence, Moment};
 use serde_json::json;
 
 use crate::rig::{Attempts, config, error, grant, rig, scope};
@@ -222,6 +223,19 @@ async fn tags_and_filters_go_over_the_wire_as_the_service_reads_them() {
         requests[3].1,
         "/virtualclusters?containerProviderId=eks&containerProviderType=EKS&states=RUNNING&states=ARRESTED"
     );
+}
+
+#[tokio::test]
+async fn a_process_that_may_not_act_any_more_asks_for_nothing() {
+    let (observer, fence) = (Arc::new(Attempts::default()), Fence::until(Moment::now()));
+    let config = PoolConfig { fence: fence.clone(), ..config("http://127.0.0.1:1", observer.clone()) };
+    let client = Pool::new(config).await.unwrap().client(&scope());
+    tokio::select! {
+        biased;
+        started = client.start_job_run(grant(&client, Kind::Start), run()) => panic!("{started:?}"),
+        () = fence.shut() => {}
+    }
+    assert!(observer.0.lock().unwrap().is_empty(), "an attempt was made");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use emrcontainers_operator::emr::limit::{Grant, Kind, RunKey, Turn};
 use emrcontainers_operator::emr::observe::Observer;
 use emrcontainers_operator::emr::operation::Operation;
 use emrcontainers_operator::emr::pool::{Pool, PoolConfig, Scope};
+use emrcontainers_operator::fence::Fence;
 use emrcontainers_operator::quotas::Quotas;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -68,6 +69,7 @@ pub(crate) fn config(url: &str, observer: Arc<dyn Observer>) -> PoolConfig {
         quotas: Quotas::Off,
         wake: unbounded_channel().0,
         observer,
+        fence: Fence::open(),
     }
 }
 
