@@ -11,6 +11,7 @@ mod defects_virtual_cluster;
 mod demo;
 mod faults;
 mod harness;
+mod hints;
 mod job_run;
 mod job_run_conditions;
 mod job_run_delete;
