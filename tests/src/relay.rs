@@ -17,6 +17,8 @@ use crate::moto::EventQueue;
 
 /// How often the simulator is looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// It is looked at for less than this share of the time, however many runs it has.
+const REST: u32 = 5;
 /// The states that have an event.
 const TOLD: [&str; 5] = ["SUBMITTED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
@@ -73,7 +75,10 @@ impl Relay {
 async fn relay(aws_url: String, queue: EventQueue, faults: Faults, sent: Sent) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     loop {
-        match snapshot(&aws_url).await {
+        let started = Instant::now();
+        let snapshot = snapshot(&aws_url).await;
+        let taken = started.elapsed();
+        match snapshot {
             Ok(snapshot) => {
                 for run in snapshot.job_runs {
                     let known = seen.entry(run.id.clone()).or_default();
@@ -87,7 +92,7 @@ async fn relay(aws_url: String, queue: EventQueue, faults: Faults, sent: Sent) {
             }
             Err(error) => tracing::warn!("the relay can't see the simulator: {error:#}"),
         }
-        sleep(TICK).await;
+        sleep(TICK.max(taken * REST)).await;
     }
 }
 

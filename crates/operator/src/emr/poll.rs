@@ -231,6 +231,9 @@ impl Poller {
                 }
             }
         }
+        if result.is_ok() {
+            self.state().hearing.looked(home);
+        }
         self.config().observer.look(look.kind.name(), pages, woken);
         (pages, result)
     }

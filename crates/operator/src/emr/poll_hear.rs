@@ -58,6 +58,13 @@ impl Hearing {
         }
     }
 
+    /// A look is over.
+    pub(super) fn looked(&mut self, home: &Home) {
+        if let Some(trust) = self.trusts.get_mut(home) {
+            trust.looked();
+        }
+    }
+
     fn keep(&mut self, hint: &Hint, now: Timestamp) {
         self.early.retain(|(_, at)| since(*at, now) <= EARLY_FOR);
         if since(hint.at, now) <= EARLY_FOR {

@@ -81,6 +81,7 @@ impl Hinted<'_> {
         for (run_id, ended) in found.into_iter().flatten() {
             self.trust.found(run_id, ended, now);
         }
+        self.trust.looked();
         going
     }
 
@@ -195,6 +196,16 @@ fn when_events_stop_one_end_is_late_by_a_minute_and_lists_take_over() {
     assert!(hinted.bill.delay(100) <= millis(70_000), "{:?}", hinted.bill.delay(100));
     let late = hinted.bill.delays.iter().filter(|delay| **delay > millis(5_000)).count();
     assert!(late < 75, "{late} ends were late: only those of the minute before the look that found them");
+}
+
+#[test]
+fn where_only_ends_are_never_told_trust_doesnt_come_again_and_again() {
+    let world = flow(600, 1_000, 60_000);
+    let fates = [Fate::Comes(100), Fate::Comes(100), Fate::Comes(100), Fate::Lost];
+    let hinted = drive(&world, &fates, &[], millis(800_000));
+    assert_eq!(hinted.bill.delays.len(), 600);
+    let late = hinted.bill.delays.iter().filter(|delay| **delay > millis(5_000)).count();
+    assert!(late < 90, "{late} ends were late");
 }
 
 #[test]

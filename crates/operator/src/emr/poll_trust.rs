@@ -1,7 +1,8 @@
 //! Whether the hints of a virtual cluster tell all that happens there, so that looks may be rare. Pure.
 //!
 //! Trust is earned by changes that were told in time, one after the other, and lost at once: by a hint that is late, and by
-//! a change that a look found and no hint told. Invariant: while a change that nobody told is open, there is no trust.
+//! a change that a look found and no hint told. Each time it was misplaced it takes longer, for there may be a sort of
+//! change that is never told. Invariant: while a change that nobody told is open, there is no trust.
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use super::poll_pace::since;
 
 /// So many changes in a row must be told: with a tenth of the events lost, one row in three is as long.
 const EARNED_BY: u32 = 10;
+/// And so many at most.
+const EARNED_BY_AT_MOST: u32 = 1280;
 /// An older hint is late. Events are dated to the second, and usually take less than one.
 const IN_TIME: Duration = Duration::from_secs(5);
 /// For so long a look may be ahead of the hint. It must be more than [`IN_TIME`].
@@ -25,16 +28,23 @@ struct Found {
 }
 
 /// How far the hints of one virtual cluster can be relied upon.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trust {
     told: u32,
+    needed: u32,
     found: Vec<Found>,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self { told: 0, needed: EARNED_BY, found: Vec::new() }
+    }
 }
 
 impl Trust {
     /// Whether nothing is expected to happen untold.
     pub(super) fn is_earned(&self) -> bool {
-        self.told >= EARNED_BY && self.found.is_empty()
+        self.told >= self.needed && self.found.is_empty()
     }
 
     /// A look found a change that no hint has told yet: that a run runs, or has ended.
@@ -57,7 +67,17 @@ impl Trust {
 
     /// What a hint said wasn't so.
     pub(super) fn lose(&mut self) {
+        if self.told >= self.needed {
+            self.needed = (self.needed * 2).min(EARNED_BY_AT_MOST);
+        }
         self.told = 0;
+    }
+
+    /// A look is over: if it found nothing that wasn't told, trust was right.
+    pub(super) fn looked(&mut self) {
+        if self.is_earned() {
+            self.needed = (self.needed / 2).max(EARNED_BY);
+        }
     }
 
     /// Gives up on what nobody has told in time.
@@ -125,5 +145,26 @@ mod tests {
         let mut trust = earned();
         trust.lose();
         assert!(!trust.is_earned());
+    }
+
+    #[test]
+    fn trust_that_was_misplaced_takes_twice_as_long_until_looks_prove_it() {
+        let mut trust = earned();
+        let earn = |trust: &mut Trust| {
+            (1..=EARNED_BY_AT_MOST).find(|n| {
+                trust.hinted(&format!("r{n}"), true, true, at(0), at(0));
+                trust.is_earned()
+            })
+        };
+        trust.lose();
+        trust.lose();
+        assert_eq!(earn(&mut trust), Some(20), "what wasn't earned can't be misplaced");
+        trust.lose();
+        assert_eq!(earn(&mut trust), Some(40));
+        trust.looked();
+        trust.looked();
+        trust.looked();
+        trust.lose();
+        assert_eq!(earn(&mut trust), Some(20));
     }
 }
