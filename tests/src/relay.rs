@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use emr_simulator::{JobRunSnapshot, Snapshot, StateChange};
+use emr_simulator::{JobRunSnapshot, Snapshot};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -19,6 +20,8 @@ use crate::moto::EventQueue;
 const TICK: Duration = Duration::from_millis(20);
 /// It is looked at for less than this share of the time, however many runs it has.
 const REST: u32 = 5;
+/// As many events as EventBridge takes in one call.
+const AT_ONCE: usize = 10;
 /// The states that have an event.
 const TOLD: [&str; 5] = ["SUBMITTED", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
@@ -45,6 +48,14 @@ pub struct Relay {
 
 /// When the event of a run's state was sent first: by run id and state.
 type Sent = Arc<Mutex<BTreeMap<(String, String), Instant>>>;
+
+/// An event to send.
+#[derive(Clone, Debug)]
+struct Event {
+    key: (String, String),
+    at: Timestamp,
+    detail: Value,
+}
 
 impl Drop for Relay {
     fn drop(&mut self) {
@@ -78,19 +89,32 @@ async fn relay(aws_url: String, queue: EventQueue, faults: Faults, sent: Sent) {
         let started = Instant::now();
         let snapshot = snapshot(&aws_url).await;
         let taken = started.elapsed();
+        let mut at_once = Vec::new();
         match snapshot {
             Ok(snapshot) => {
                 for run in snapshot.job_runs {
                     let known = seen.entry(run.id.clone()).or_default();
                     for change in run.history.iter().skip(*known) {
                         *known += 1;
-                        if TOLD.contains(&change.state.as_str()) {
-                            send(&queue, &run, change, faults, &sent).await;
+                        let event = Event {
+                            key: (run.id.clone(), change.state.clone()),
+                            at: change.at,
+                            detail: detail(&run, &change.state),
+                        };
+                        for delay in delays(&change.state, faults) {
+                            if delay.is_zero() {
+                                at_once.push(event.clone());
+                            } else {
+                                tokio::spawn(send_later(delay, queue.clone(), event.clone(), sent.clone()));
+                            }
                         }
                     }
                 }
             }
             Err(error) => tracing::warn!("the relay can't see the simulator: {error:#}"),
+        }
+        for events in at_once.chunks(AT_ONCE) {
+            send(&queue, events, &sent).await;
         }
         sleep(TICK.max(taken * REST)).await;
     }
@@ -101,30 +125,32 @@ async fn snapshot(aws_url: &str) -> Result<Snapshot> {
     Ok(client.get(format!("{aws_url}/_simulator/state")).send().await?.json().await?)
 }
 
-async fn send(queue: &EventQueue, run: &JobRunSnapshot, change: &StateChange, faults: Faults, sent: &Sent) {
+/// When the copies of an event are sent.
+fn delays(state: &str, faults: Faults) -> Vec<Duration> {
     let strikes = |share: f64| rand::random::<f64>() < share;
-    if strikes(faults.lost) {
-        return;
+    if !TOLD.contains(&state) || strikes(faults.lost) {
+        return Vec::new();
     }
-    let copies = if strikes(faults.doubled) { 2 } else { 1 };
     let late = if strikes(faults.late) { faults.late_by } else { Duration::ZERO };
-    for _ in 0..copies {
-        let delay = late + faults.shuffled_by.mul_f64(rand::random());
-        let (queue, change, detail, sent) =
-            (queue.clone(), change.clone(), detail(run, &change.state), sent.clone());
-        let key = (run.id.clone(), change.state.clone());
-        let put = async move {
-            sleep(delay).await;
-            sent.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert_with(Instant::now);
-            if let Err(error) = queue.put_event(change.at, &detail).await {
-                tracing::warn!("an event could not be sent: {error:#}");
-            }
-        };
-        if delay.is_zero() {
-            put.await;
-        } else {
-            tokio::spawn(put);
+    let copies = if strikes(faults.doubled) { 2 } else { 1 };
+    (0..copies).map(|_| late + faults.shuffled_by.mul_f64(rand::random())).collect()
+}
+
+async fn send_later(delay: Duration, queue: EventQueue, event: Event, sent: Sent) {
+    sleep(delay).await;
+    send(&queue, &[event], &sent).await;
+}
+
+async fn send(queue: &EventQueue, events: &[Event], sent: &Sent) {
+    {
+        let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            sent.entry(event.key.clone()).or_insert_with(Instant::now);
         }
+    }
+    let events: Vec<_> = events.iter().map(|event| (event.at, event.detail.clone())).collect();
+    if let Err(error) = queue.put_events(&events).await {
+        tracing::warn!("events could not be sent: {error:#}");
     }
 }
 

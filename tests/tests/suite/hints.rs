@@ -229,9 +229,9 @@ async fn a_forged_event_is_not_believed() -> Result<()> {
     env.job_run_in("waits", "PENDING").await?;
     let history = History::record(env.job_runs(), "live").await?;
     for state in ["COMPLETED", "FAILED", "SUBMITTED", "PENDING", "ODD"] {
-        queue.put_event(Timestamp::now(), &detail(&env.the_job("live")?, state)).await?;
+        queue.put_events(&[(Timestamp::now(), detail(&env.the_job("live")?, state))]).await?;
     }
-    queue.put_event(Timestamp::now(), &detail(&env.the_job("waits")?, "RUNNING")).await?;
+    queue.put_events(&[(Timestamp::now(), detail(&env.the_job("waits")?, "RUNNING"))]).await?;
     wait::eventually(
         tests::cluster::PATIENCE,
         "the service should be asked, and the hint given up",

@@ -185,6 +185,23 @@ fn a_burst_of_ends_is_confirmed_by_a_list() {
     assert!(hinted.confirmations <= 10, "{}", hinted.confirmations);
 }
 
+/// A quarter of 2,000 live runs of an hour, as many beginning as end.
+#[test]
+fn hour_long_runs_cost_a_call_for_each_end_and_a_look_a_minute() {
+    let states = [(0, "PENDING"), (500, "SUBMITTED"), (1_500, "RUNNING"), (3_600_000, "COMPLETED")];
+    let born = |id: usize| start() - millis(3_600_000) + millis(7_200 * id as u64);
+    let world = World::new((0..1_000).map(|id| SimRun::new(id, born(id), &states)).collect());
+    let plain = world.drive(|_| true, millis(1_200_000));
+    let hinted = drive(&world, &[Fate::Comes(100)], &[], millis(1_200_000));
+    let per_second = |calls: u32| f64::from(calls) / 1_200.0;
+    let without = per_second(plain.pages + plain.describes);
+    let with = per_second(hinted.bill.pages + hinted.bill.describes + hinted.confirmations);
+    println!("{without:.2} calls a second without hints, {with:.2} with them, for a virtual cluster");
+    println!("ends seen after {:?} and {:?} (p50)", plain.delay(50), hinted.bill.delay(50));
+    assert!(with < 0.25 && with < without / 2.0, "{with} {without}");
+    assert!(hinted.bill.delay(99) <= millis(1_000), "{:?}", hinted.bill.delay(99));
+}
+
 #[test]
 fn when_events_stop_one_end_is_late_by_a_minute_and_lists_take_over() {
     let world = flow(300, 1_000, 60_000);
