@@ -2,16 +2,20 @@
 //!
 //! Must not: miss a version (a watch from a known resource version shows each write).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, pin_mut};
-use kube::Api;
 use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::{Api, ResourceExt};
+use kube_runtime::watcher::{self, Event, watcher};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::cluster::PATIENCE;
+use crate::objects::status;
 use crate::wait;
 
 /// A recording; it ends when this is dropped.
@@ -84,4 +88,41 @@ impl History {
 
 fn version(object: &DynamicObject) -> u64 {
     object.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// When a client that watches has first seen each state of each run.
+pub struct Sightings {
+    seen: Arc<Mutex<BTreeMap<(String, String), Instant>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Sightings {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Sightings {
+    /// Watches all runs of a namespace from now on.
+    pub fn record(api: Api<DynamicObject>) -> Self {
+        let seen = Arc::new(Mutex::new(BTreeMap::new()));
+        let into = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            let stream = watcher(api, watcher::Config::default());
+            pin_mut!(stream);
+            while let Some(event) = stream.next().await {
+                let Ok(Event::Apply(run) | Event::InitApply(run)) = event else { continue };
+                let Some(state) = status(&run, "state") else { continue };
+                let mut seen = into.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.entry((run.name_any(), state.to_owned())).or_insert_with(Instant::now);
+            }
+        });
+        Self { seen, task }
+    }
+
+    /// When a run was seen in a state, if it was.
+    pub fn of(&self, name: &str, state: &str) -> Option<Instant> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&(name.to_owned(), state.to_owned())).copied()
+    }
 }

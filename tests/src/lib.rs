@@ -9,6 +9,7 @@
 //! | [`control_plane`] | etcd, kube-apiserver and, on request, kube-controller-manager |
 //! | [`namespace`], [`objects`] | a namespace for each test; objects applied from YAML as kubectl applies them |
 //! | [`simulator`] | AWS with quick life cycles |
+//! | [`moto`], [`relay`] | EventBridge and SQS, and the events of the simulated runs |
 //! | [`tls_front`] | the same behind HTTPS with a certificate authority that nobody knows |
 //! | [`line`] | a way to a server on which requests can be held up |
 //! | [`operator`] | the operator under test |
@@ -26,12 +27,14 @@ pub mod guard;
 pub mod history;
 pub mod line;
 pub mod manifest;
+pub mod moto;
 pub mod namespace;
 pub mod objects;
 pub mod operator;
 mod pki;
 pub mod port;
 pub mod process;
+pub mod relay;
 mod servers;
 pub mod simulator;
 pub mod tls_front;

@@ -327,8 +327,9 @@ pub fn set_environment(command: &mut Command, kubeconfig: &Path) {
 }
 
 fn is_foreign(variable: &str) -> bool {
-    const NAMES: [&str; 4] = [
+    const NAMES: [&str; 5] = [
         "DELETION_POLICY",
+        "EVENT_QUEUE_URL",
         "K8S_NAMESPACE",
         "LEADER_ELECTION_NAMESPACE",
         "RECONCILE_DEFAULT_MAX_CONCURRENT_SYNCS",

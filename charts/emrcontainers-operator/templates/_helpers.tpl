@@ -98,6 +98,9 @@ operator's log speaks of them exactly then. */ -}}
 {{- with $v.aws.identity_endpoint_url }}
 - {{ printf "--aws-identity-endpoint-url=%s" . }}
 {{- end }}
+{{- with $v.aws.event_queue_url }}
+- {{ printf "--event-queue-url=%s" . }}
+{{- end }}
 {{- if $v.aws.allow_unsafe_aws_endpoint_urls }}
 - --allow-unsafe-aws-endpoint-urls
 {{- end }}

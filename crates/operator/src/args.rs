@@ -27,6 +27,9 @@ pub struct Args {
     /// Accept endpoint URLs that are not https.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
     pub allow_unsafe_aws_endpoint_urls: String,
+    /// URL of an SQS queue with EventBridge's events of job runs; none when empty.
+    #[arg(long, env = "EVENT_QUEUE_URL", default_value = "", value_name = "URL")]
+    pub event_queue_url: String,
     /// The calls that may be made: `documented`, `off` or `Operation=refill_per_second:bucket,…` with `all` for all together.
     #[arg(long, env = "AWS_QUOTAS", default_value = "documented", value_name = "QUOTAS")]
     pub aws_quotas: String,

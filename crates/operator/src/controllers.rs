@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Access;
 use crate::busy::Busy;
 use crate::context::{Context, Scopes, Waiters, WatchedScope};
+use crate::emr::hints::Receiver;
 use crate::emr::limit::RunKey;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
@@ -177,12 +178,24 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let listed = future::join(context.job_run_scopes.listed(), context.cluster_scopes.listed());
     let listed = listed.map(|_| stores.open());
     let woken = wake_runs(awakened, Arc::clone(&context));
+    let hints = hints(&process, &context);
     tokio::select! {
         _ = future::join(cluster_passes, run_passes) => Ok(()),
         // Never ends by itself: readiness is a remark, not work.
         () = listed.then(|()| future::pending()) => Ok(()),
+        // Never ends either: what hints tell, lists tell too.
+        () = hints => Ok(()),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
     }
+}
+
+/// Receives the events of runs, if there is a queue for them. Not in /readyz: without them runs are observed all the same.
+async fn hints(process: &Process, context: &Context) {
+    let Some(queue) = &process.settings.event_queue else { return future::pending().await };
+    let work = process.liveness.part("hints", "the event queue", timing::STUCK);
+    let poller = context.poller.clone();
+    let receiver = Receiver::new(queue, Arc::clone(&context.pool), poller, &context.home.account);
+    receiver.run(work).await;
 }
 
 /// What asks for passes over the objects of a kind in a watched namespace: its watch, and whoever wakes one.

@@ -12,6 +12,7 @@ pub mod controllers;
 pub mod decode;
 pub mod emr;
 pub mod event;
+pub mod event_queue;
 mod event_series;
 pub mod fence;
 pub mod health;

@@ -111,6 +111,26 @@ label! {
         Moved = "moved",
         /// Those that ended, to find out how missing ones did.
         Ended = "ended",
+        /// Those that are said to have ended.
+        Hinted = "hinted",
+    }
+}
+
+label! {
+    /// What became of a message of the event queue.
+    HintOutcome {
+        /// It moved a live run forward.
+        Moved = "moved",
+        /// It told an end, for which AWS is asked.
+        Ending = "ending",
+        /// It told nothing new.
+        Known = "known",
+        /// It is about a run that isn't ours, or has ended.
+        Untracked = "untracked",
+        /// It is of another account, source or sort.
+        Foreign = "foreign",
+        /// It is no event.
+        Unreadable = "unreadable",
     }
 }
 

@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-pub use crate::metric_labels::{Dropped, Kind, Look, Outcome, RunState};
+pub use crate::metric_labels::{Dropped, HintOutcome, Kind, Look, Outcome, RunState};
 use crate::process_metrics::ProcessMetrics;
 
 /// The content type of [`Metrics::encode`].
@@ -51,6 +51,11 @@ struct StateLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookLabels {
     look: Look,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HintLabels {
+    outcome: HintOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,6 +120,9 @@ struct Inner {
     looks: Family<LookLabels, Counter>,
     woken: Counter,
     tracked: Gauge,
+    hints: Family<HintLabels, Counter>,
+    hints_refuted: Counter,
+    hint_queue_errors: Counter,
     quota_waiting: Gauge,
     requests: Family<RequestLabels, Counter>,
     request_errors: Family<RequestErrorLabels, Counter>,
@@ -162,6 +170,9 @@ impl Metrics {
             looks: new.counter("emrcontainers_poller_looks", "Looks at the runs of a virtual cluster, by what they asked for."),
             woken: new.counter("emrcontainers_poller_runs_woken", "Runs that a look found changed."),
             tracked: new.gauge("emrcontainers_poller_tracked_runs", "Live runs that are observed."),
+            hints: new.counter("emrcontainers_hints", "Messages of the event queue, by what became of them."),
+            hints_refuted: new.counter("emrcontainers_hints_refuted", "Ends that hints told and AWS didn't confirm."),
+            hint_queue_errors: new.counter("emrcontainers_hint_queue_errors", "Calls of the event queue that failed."),
             quota_waiting: new.gauge("emrcontainers_quota_waiting", "AWS calls that wait for the quota."),
             requests: new.counter("ack_outbound_api_requests", "AWS calls; upstream's name and labels."),
             request_errors: new.counter(
@@ -243,6 +254,21 @@ impl Metrics {
     /// The poller observes `count` live runs.
     pub fn set_tracked_runs(&self, count: usize) {
         self.0.tracked.set(saturating(count));
+    }
+
+    /// A message of the event queue was taken in.
+    pub fn hint(&self, outcome: HintOutcome) {
+        self.0.hints.get_or_create(&HintLabels { outcome }).inc();
+    }
+
+    /// A hint told an end that AWS didn't confirm.
+    pub fn hint_refuted(&self) {
+        self.0.hints_refuted.inc();
+    }
+
+    /// A call of the event queue failed.
+    pub fn hint_queue_failed(&self) {
+        self.0.hint_queue_errors.inc();
     }
 
     /// `count` AWS calls wait for the quota.

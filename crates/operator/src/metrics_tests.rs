@@ -14,6 +14,9 @@ fn touched() -> Metrics {
     metrics.event_dropped(Dropped::QueueFull);
     metrics.looked(Look::Ended, 3);
     metrics.set_tracked_runs(4);
+    metrics.hint(HintOutcome::Moved);
+    metrics.hint_refuted();
+    metrics.hint_queue_failed();
     metrics.set_quota_waiting(5);
     metrics.aws_request("StartJobRun");
     metrics.aws_request_failed("StartJobRun", Some(429));

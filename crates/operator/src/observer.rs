@@ -7,7 +7,7 @@ use crate::emr::error::{Class, EmrError};
 use crate::emr::limit::Kind;
 use crate::emr::observe::Observer;
 use crate::emr::operation::Operation;
-use crate::metrics::{Look, Metrics};
+use crate::metrics::{HintOutcome, Look, Metrics};
 
 /// Counts in the metrics of this process.
 #[derive(Debug)]
@@ -52,9 +52,22 @@ impl Observer for Counting {
         let look = match look {
             "live" => Look::Live,
             "moved" => Look::Moved,
+            "hinted" => Look::Hinted,
             _ => Look::Ended,
         };
         self.metrics.looked(look, woken);
+    }
+
+    fn hint(&self, outcome: HintOutcome) {
+        self.metrics.hint(outcome);
+    }
+
+    fn refuted(&self) {
+        self.metrics.hint_refuted();
+    }
+
+    fn hint_queue_failed(&self) {
+        self.metrics.hint_queue_failed();
     }
 
     fn tracked(&self, change: i64) {

@@ -12,6 +12,7 @@ use clap::{CommandFactory, FromArgMatches};
 use kube::core::Selector;
 
 use crate::args::{Args, WithoutEffect, go_bool};
+use crate::event_queue::EventQueue;
 use crate::leader::times::LeaseTimes;
 use crate::quotas::Quotas;
 use crate::selector;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub aws_identity_endpoint_url: Option<String>,
     /// Whether endpoints that are not https are accepted, also those that a namespace names.
     pub allow_unsafe_aws_endpoint_urls: bool,
+    /// The queue with events of job runs, if there is one.
+    pub event_queue: Option<EventQueue>,
     /// What bounds our AWS calls.
     pub aws_quotas: Quotas,
     /// Where the metrics are served.
@@ -138,6 +141,7 @@ impl TryFrom<Args> for Settings {
             aws_endpoint_url,
             aws_identity_endpoint_url,
             allow_unsafe_aws_endpoint_urls,
+            event_queue_url,
             aws_quotas,
             metrics_addr,
             healthz_addr,
@@ -172,6 +176,11 @@ impl TryFrom<Args> for Settings {
                 endpoint(&aws_identity_endpoint_url, allow_unsafe_aws_endpoint_urls),
             ),
             allow_unsafe_aws_endpoint_urls,
+            event_queue: check.or(
+                "--event-queue-url",
+                None,
+                EventQueue::parse(&event_queue_url, allow_unsafe_aws_endpoint_urls),
+            ),
             aws_quotas: check.or(
                 "--aws-quotas",
                 Quotas::Off,

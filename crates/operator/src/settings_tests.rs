@@ -27,6 +27,7 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
         aws_endpoint_url: None,
         aws_identity_endpoint_url: None,
         allow_unsafe_aws_endpoint_urls: false,
+        event_queue: None,
         aws_quotas: Quotas::documented(),
         metrics_addr: Some("0.0.0.0:8080".parse().unwrap()),
         healthz_addr: Some("0.0.0.0:8081".parse().unwrap()),

@@ -37,6 +37,7 @@ async fn values_that_can_not_work_are_refused_by_name() -> Result<()> {
     for (value, name) in [
         ("aws.region=oregon", "region"),
         ("aws.quotas=some", "quotas"),
+        ("aws.event_queue_url=arn:aws:sqs:us-west-2:111122223333:q", "event_queue_url"),
         ("deployment.replicas=two", "replicas"),
         ("deployment.containerPort=8081", "containerPort"),
         ("image.repository=", "repository"),

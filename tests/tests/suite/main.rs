@@ -12,6 +12,7 @@ mod demo;
 mod faults;
 mod fencing;
 mod harness;
+mod hints;
 mod job_run;
 mod job_run_conditions;
 mod job_run_delete;

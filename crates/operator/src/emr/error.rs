@@ -277,8 +277,16 @@ fn no_message(status: Option<u16>) -> String {
 /// What to do about a certificate that isn't trusted.
 const PRIVATE_AUTHORITY: &str = " (if a proxy or a private authority is to be trusted, let AWS_CA_BUNDLE name the file of its certificate)";
 
+/// What another service than EMR said, or why it said nothing.
+pub(super) fn words(error: &(impl ProvideErrorMetadata + StdError)) -> String {
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => causes(error),
+    }
+}
+
 /// The texts of an error and its causes, each once.
-pub(super) fn causes(error: &dyn StdError) -> String {
+fn causes(error: &dyn StdError) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::error::EmrError;
 use super::limit::Kind;
 use super::operation::Operation;
+use crate::metrics::HintOutcome;
 
 /// Receives what happens; every method is called from hot paths and must be quick.
 pub trait Observer: Send + Sync {
@@ -22,6 +23,17 @@ pub trait Observer: Send + Sync {
     fn look(&self, look: &'static str, pages: u32, woken: usize) {
         let _ = (look, pages, woken);
     }
+
+    /// A message of the event queue was taken in.
+    fn hint(&self, outcome: HintOutcome) {
+        let _ = outcome;
+    }
+
+    /// A hint told an end that the service didn't confirm.
+    fn refuted(&self) {}
+
+    /// A call of the event queue failed.
+    fn hint_queue_failed(&self) {}
 
     /// The number of runs that all pollers track has changed by this much.
     fn tracked(&self, change: i64) {

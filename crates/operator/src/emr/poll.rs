@@ -17,10 +17,11 @@ use super::error::{Class, EmrError};
 use super::limit::RunKey;
 use super::model::JobRunFilter;
 use super::operation::Operation;
+use super::poll_hear::Hearing;
 use super::poll_look::{Listed, Look};
 use super::poll_pace::{Budget, FASTEST, interval};
 use super::poll_plan::{Book, Effects, FollowUp};
-use super::pool::{Pool, Scope};
+use super::pool::{Pool, PoolConfig, Scope};
 use crate::health::{Liveness, Work};
 use crate::quotas::Quotas;
 use crate::timing;
@@ -46,27 +47,28 @@ pub enum Observation {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Home {
-    scope: Scope,
-    virtual_cluster_id: String,
+pub(super) struct Home {
+    pub(super) scope: Scope,
+    pub(super) virtual_cluster_id: String,
 }
 
-struct Cluster {
-    book: Book,
+pub(super) struct Cluster {
+    pub(super) book: Book,
     problem: Option<String>,
-    changed: Arc<Notify>,
+    pub(super) changed: Arc<Notify>,
     /// Here and not only in its task, so that a task that is lost is missed.
     looks: Work,
 }
 
 #[derive(Default)]
-struct State {
-    clusters: HashMap<Arc<Home>, Cluster>,
+pub(super) struct State {
+    pub(super) clusters: HashMap<Arc<Home>, Cluster>,
     /// By UID, for runs that are tracked.
     homes: HashMap<Arc<str>, (Arc<Home>, String)>,
     /// By UID, for runs that have ended and aren't forgotten yet.
     ended: HashMap<Arc<str>, (String, Observation)>,
     budgets: HashMap<Scope, Budget>,
+    pub(super) hearing: Hearing,
 }
 
 struct Shared {
@@ -117,14 +119,19 @@ impl Poller {
             changed: Arc::default(),
             looks: self.shared.liveness.part("looks", virtual_cluster_id, timing::STUCK),
         });
+        let early = state.hearing.take_early(&run.run_id);
         if cluster.book.track(run, now()) {
-            self.shared.pool.config().observer.tracked(1);
+            self.config().observer.tracked(1);
         }
         if is_new {
             cluster.looks.due();
             tokio::spawn(watch(self.clone(), home, cluster.changed.clone(), cluster.looks.clone()));
         } else {
             cluster.changed.notify_one();
+        }
+        drop(guard);
+        for hint in early {
+            self.hear(&hint);
         }
     }
 
@@ -135,7 +142,7 @@ impl Poller {
         state.ended.remove(uid);
         let Some((home, run_id)) = state.homes.remove(uid) else { return };
         if state.clusters.get_mut(&home).is_some_and(|cluster| cluster.book.untrack(&run_id)) {
-            self.shared.pool.config().observer.tracked(-1);
+            self.config().observer.tracked(-1);
         }
     }
 
@@ -167,12 +174,16 @@ impl Poller {
         self.state().clusters.values().map(|cluster| cluster.book.len()).sum()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn config(&self) -> &PoolConfig {
+        self.shared.pool.config()
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Each method leaves the state consistent: a panic of another thread doesn't break it.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with_book<T>(&self, home: &Home, act: impl FnOnce(&mut Book) -> T) -> Option<T> {
+    pub(super) fn with_book<T>(&self, home: &Home, act: impl FnOnce(&mut Book) -> T) -> Option<T> {
         self.state().clusters.get_mut(home).map(|cluster| act(&mut cluster.book))
     }
 
@@ -187,14 +198,14 @@ impl Poller {
     }
 
     /// Asks for a list and for what it leaves open. Returns how many pages that took, also when it failed.
-    async fn look(&self, client: &Client, home: &Home, look: &Look) -> (u32, Result<(), EmrError>) {
+    async fn look(&self, client: &Client, home: &Arc<Home>, look: &Look) -> (u32, Result<(), EmrError>) {
         let (mut pages, mut woken) = (0, 0);
         let mut next = Some(look.clone());
         let mut result = Ok(());
         let mut describe = Vec::new();
         while let Some(look) = next.take() {
             let (listed, effects) = self.list(client, home, &look).await;
-            woken += self.apply(effects);
+            woken += self.apply(home, effects);
             match listed {
                 Ok((listed, follow_up)) => {
                     pages += listed.pages;
@@ -213,14 +224,17 @@ impl Poller {
         }
         for run_id in describe {
             match self.describe(client, home, &run_id).await {
-                Ok(effects) => woken += self.apply(effects),
+                Ok(effects) => woken += self.apply(home, effects),
                 Err(error) => {
                     result = Err(error);
                     break;
                 }
             }
         }
-        self.shared.pool.config().observer.look(look.kind.name(), pages, woken);
+        if result.is_ok() {
+            self.state().hearing.looked(home);
+        }
+        self.config().observer.look(look.kind.name(), pages, woken);
         (pages, result)
     }
 
@@ -264,11 +278,12 @@ impl Poller {
     }
 
     /// Stores what has ended and wakes what has changed; returns how many that are.
-    fn apply(&self, effects: Effects) -> usize {
-        let config = self.shared.pool.config();
+    pub(super) fn apply(&self, home: &Arc<Home>, effects: Effects) -> usize {
+        let config = self.config();
         let woken = effects.changed.len() + effects.ended.len();
         let mut keys = effects.changed;
         let mut state = self.state();
+        state.hearing.found(home, effects.found, now());
         for (key, observed) in effects.ended {
             config.observer.tracked(-1);
             if let Some((_, run_id)) = state.homes.remove(&key.uid) {
@@ -285,7 +300,7 @@ impl Poller {
     fn wake(&self, keys: impl IntoIterator<Item = RunKey>) {
         for key in keys {
             // Nobody listens any more when the process ends.
-            let _ = self.shared.pool.config().wake.send(key);
+            let _ = self.config().wake.send(key);
         }
     }
 
@@ -302,8 +317,8 @@ impl Poller {
     }
 
     /// Takes pages from the budget of the scope; returns how long the quota makes us wait.
-    fn spend(&self, home: &Home, pages: u32) -> Duration {
-        let Quotas::PerOperation { buckets, .. } = &self.shared.pool.config().quotas else {
+    pub(super) fn spend(&self, home: &Home, pages: u32) -> Duration {
+        let Quotas::PerOperation { buckets, .. } = &self.config().quotas else {
             return Duration::ZERO;
         };
         let Some(quota) = buckets.get(Operation::ListJobRuns.name()) else { return Duration::ZERO };
@@ -314,7 +329,8 @@ impl Poller {
     }
 
     fn interval(&self, home: &Home, jitter: f64) -> Duration {
-        let activity = self.with_book(home, |book| book.activity(now())).unwrap_or_default();
+        let mut activity = self.with_book(home, |book| book.activity(now())).unwrap_or_default();
+        activity.told = self.state().hearing.tells_all(home, now());
         interval(&activity, jitter)
     }
 }
@@ -327,8 +343,13 @@ async fn watch(poller: Poller, home: Arc<Home>, changed: Arc<Notify>, looks: Wor
     let mut next = last + FIRST_LOOK.mul_f64(1.0 + 0.1 * jitter());
     loop {
         loop {
+            let confirmation = poller.next_confirmation(&home).filter(|_| failures == 0);
             tokio::select! {
                 () = sleep_until(next) => break,
+                () = sleep_until(confirmation.unwrap_or(next)), if confirmation.is_some() => {
+                    poller.confirm(&client, &home).await;
+                    looks.due_at(next);
+                }
                 // A new run moves sooner than the old ones that set the pace; it doesn't heal what fails.
                 () = changed.notified(), if failures == 0 => {
                     let sooner = (last + poller.interval(&home, 0.0)).max(Instant::now() + FIRST_LOOK);
@@ -381,6 +402,6 @@ fn jitter() -> f64 {
     2.0 * rand::random::<f64>() - 1.0
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Moved,
     /// Ended ones, after a live look that missed some.
     Ended,
+    /// Ended ones, after hints that they have ended. It is no look of its own: it shows nothing but that.
+    Hinted,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
             Self::Live => "live",
             Self::Moved => "moved",
             Self::Ended => "ended",
+            Self::Hinted => "hinted",
         }
     }
 }
@@ -53,7 +56,7 @@ impl Look {
         match self.kind {
             Kind::Live => &LIVE,
             Kind::Moved => &MOVED,
-            Kind::Ended => &ENDED,
+            Kind::Ended | Kind::Hinted => &ENDED,
         }
     }
 }
@@ -124,6 +127,7 @@ impl Sizes {
         }
         let since = look.created_after + SLACK;
         match look.kind {
+            Kind::Hinted => {}
             Kind::Live => {
                 self.live = listed.items;
                 self.last_pages = listed.pages;

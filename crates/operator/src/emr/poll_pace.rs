@@ -10,6 +10,8 @@ use crate::quotas::Bucket;
 pub(super) const FASTEST: Duration = Duration::from_secs(1);
 /// The longest one, for runs that haven't moved for minutes.
 pub(super) const SLOWEST: Duration = Duration::from_secs(9);
+/// The distance while hints tell all that happens: a look is only to prove it.
+const TOLD: Duration = Duration::from_mins(1);
 /// From this time without a change on, looks get rarer.
 const QUIET: Duration = Duration::from_secs(20);
 /// How much of the quiet time is added to the distance: what is late by a tenth of its age is hardly late.
@@ -39,6 +41,8 @@ pub(super) struct Activity {
     pub(super) ends: usize,
     /// How many pages the last look took.
     pub(super) pages: u32,
+    /// Hints are relied upon to tell what moves.
+    pub(super) told: bool,
 }
 
 impl Activity {
@@ -50,7 +54,9 @@ impl Activity {
 
 /// The distance from one look to the next. `jitter` is between -1 and 1.
 pub(super) fn interval(activity: &Activity, jitter: f64) -> Duration {
-    let by_age = if activity.about_to_move {
+    let by_age = if activity.told {
+        TOLD
+    } else if activity.about_to_move {
         FASTEST
     } else {
         activity.quiet.saturating_sub(QUIET).mul_f64(SHARE_OF_QUIET).clamp(FASTEST, SLOWEST)
@@ -113,6 +119,13 @@ mod tests {
             assert!((seconds(quiet(age)) - expected).abs() < 1e-9, "{age}");
         }
         assert!((seconds(Activity { about_to_move: true, ..quiet(600) }) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn while_hints_tell_what_moves_a_look_a_minute_is_enough() {
+        for activity in [quiet(0), quiet(600), Activity { about_to_move: true, ends: 50, ..quiet(0) }] {
+            assert!((seconds(Activity { told: true, ..activity }) - 60.0).abs() < 1e-9, "{activity:?}");
+        }
     }
 
     #[test]

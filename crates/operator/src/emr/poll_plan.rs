@@ -15,9 +15,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::model::JobRun;
+use super::poll_hint::{Hinted, is_behind};
 use super::poll_look::{Kind, Listed, Look, SLACK, Sizes};
 use super::poll_pace::{Activity, FLOW_WINDOW, since};
-use super::poll_run::{FAILED, LIVE, LOST_AFTER, Observed, RUNNING, Run, Tracked, back};
+use super::poll_run::{LIVE, LOST_AFTER, Observed, RUNNING, Run, Tracked, back};
 use super::queue::RunKey;
 
 /// Lists may lag: from this age on, a run that no list has shown is taken as running when it neither waits nor has ended.
@@ -42,6 +43,8 @@ pub(super) struct Effects {
     pub(super) changed: Vec<RunKey>,
     /// Runs that have ended, or are gone, and are tracked no more.
     pub(super) ended: Vec<(RunKey, Option<Observed>)>,
+    /// Ids of the runs that were found to run, or to have ended, and of which no hint had told it.
+    pub(super) found: Vec<(String, bool)>,
 }
 
 /// What to ask after a list.
@@ -54,10 +57,10 @@ pub(super) struct FollowUp {
 /// The live runs of one virtual cluster.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    runs: HashMap<String, Run>,
+    pub(super) runs: HashMap<String, Run>,
     looks: u64,
     confirmed: Option<(u64, Timestamp)>,
-    sizes: Sizes,
+    pub(super) sizes: Sizes,
     ends: VecDeque<Timestamp>,
     /// How late runs are tracked by AWS's clock: the time of the call and what the clocks differ by.
     lateness: Option<Duration>,
@@ -103,6 +106,7 @@ impl Book {
             added_in: self.looks,
             seen_in: 0,
             described_at: None,
+            hinted: Hinted::default(),
         };
         self.runs.insert(tracked.run_id, run);
         true
@@ -158,7 +162,7 @@ impl Book {
         run.seen_in = look.number;
         let observed = Observed::of(item);
         self.locate(&item.id, &observed, now);
-        if observed.state == FAILED && observed.failure_reason.is_none() {
+        if observed.lacks_reason() {
             self.unexplained.push(item.id.clone());
             return;
         }
@@ -204,11 +208,19 @@ impl Book {
         if observed.has_ended() {
             if let Some(run) = self.runs.remove(run_id) {
                 self.ends.push_back(now);
+                if !run.hinted.is_ending() {
+                    effects.found.push((run_id.to_owned(), true));
+                }
                 effects.ended.push((run.key, Some(observed)));
             }
             return;
         }
-        let Some(run) = self.runs.get_mut(run_id) else { return };
+        let Some(run) = self.runs.get_mut(run_id).filter(|run| !is_behind(run, &observed, now)) else {
+            return;
+        };
+        if observed.state == RUNNING && run.last.state != RUNNING {
+            effects.found.push((run_id.to_owned(), false));
+        }
         observed.created_at = observed.created_at.or(run.last.created_at);
         let silent = run.seeded
             && run.last.state == observed.state
@@ -244,6 +256,7 @@ impl Book {
             match look.kind {
                 Kind::Live => self.follow_missing(look, &mut follow_up, now),
                 Kind::Moved => self.infer_running(look, &mut follow_up, effects, now),
+                Kind::Hinted => {}
                 Kind::Ended => {
                     let lost = self.missing(look).filter(|(_, run)| run.may_be_described(now));
                     follow_up.describe.extend(lost.map(|(id, _)| id.clone()));
@@ -318,6 +331,7 @@ impl Book {
             about_to_move: self.runs.values().any(soon),
             ends: self.ends.iter().filter(|at| since(**at, now) <= FLOW_WINDOW).count(),
             pages: self.sizes.last_pages(),
+            told: false,
         }
     }
 

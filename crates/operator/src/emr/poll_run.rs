@@ -5,14 +5,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::model::JobRun;
+use super::poll_hint::Hinted;
 use super::poll_pace::since;
 use super::queue::RunKey;
 
 /// The states of a run that hasn't ended.
-pub(super) const LIVE: [&str; 4] = ["PENDING", "SUBMITTED", "RUNNING", "CANCEL_PENDING"];
+pub(super) const LIVE: [&str; 4] = [PENDING, SUBMITTED, RUNNING, CANCEL_PENDING];
 /// The states of a run that has ended.
 pub(super) const ENDED: [&str; 3] = ["COMPLETED", "FAILED", "CANCELLED"];
+pub(super) const PENDING: &str = "PENDING";
+pub(super) const SUBMITTED: &str = "SUBMITTED";
 pub(super) const RUNNING: &str = "RUNNING";
+pub(super) const CANCEL_PENDING: &str = "CANCEL_PENDING";
 pub(super) const FAILED: &str = "FAILED";
 /// From this age on, a run that no list has shown is looked for, and asked for by itself if it isn't found. Its time of
 /// creation may be another than we think: a repeated StartJobRun gives the run of the first one.
@@ -58,6 +62,11 @@ impl Observed {
         ENDED.contains(&self.state.as_str())
     }
 
+    /// Whether it says that the run failed and not why, as lists may.
+    pub(super) fn lacks_reason(&self) -> bool {
+        self.state == FAILED && self.failure_reason.is_none()
+    }
+
     /// What a list or DescribeJobRun says of a run.
     pub fn of(run: &JobRun) -> Self {
         Self {
@@ -87,6 +96,7 @@ pub(super) struct Run {
     pub(super) added_in: u64,
     pub(super) seen_in: u64,
     pub(super) described_at: Option<Timestamp>,
+    pub(super) hinted: Hinted,
 }
 
 impl Run {

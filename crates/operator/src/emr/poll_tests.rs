@@ -8,6 +8,9 @@ use super::super::poll_pace::interval;
 use super::super::poll_run::ENDED;
 use super::*;
 
+#[path = "poll_hinted_tests.rs"]
+mod hinted;
+
 fn start() -> Timestamp {
     "2026-11-21T10:00:00.4Z".parse().unwrap()
 }
@@ -129,8 +132,9 @@ impl World {
         }
     }
 
-    fn look(&self, book: &mut Book, bill: &mut Bill, now: Timestamp) -> bool {
-        let Some(mut look) = book.plan(now) else { return false };
+    /// Looks once, if anything is tracked; gives what was found without a hint.
+    fn look(&self, book: &mut Book, bill: &mut Bill, now: Timestamp) -> Option<Vec<(String, bool)>> {
+        let mut look = book.plan(now)?;
         bill.looks += 1;
         let mut effects = Effects::default();
         loop {
@@ -151,7 +155,7 @@ impl World {
             }
         }
         self.settle(book, &mut effects, bill, now);
-        true
+        Some(effects.found)
     }
 
     fn track(run: &SimRun, book: &mut Book, now: Timestamp) {
@@ -176,8 +180,8 @@ impl World {
                 next = Some(next.unwrap_or(now + millis(1000)));
             }
             if next.is_some_and(|at| at <= now) {
-                let going = self.look(&mut book, &mut bill, now);
-                next = going.then(|| now + interval(&book.activity(now), 0.3));
+                let found = self.look(&mut book, &mut bill, now);
+                next = found.map(|_| now + interval(&book.activity(now), 0.3));
             }
             let arrival = waiting.last().map(|run| run.created + millis(20));
             let Some(event) = next.into_iter().chain(arrival).min() else { break };

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_emrcontainers::config::{SharedCredentialsProvider, StalledStreamProtectionConfig};
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Client;
-use super::error::causes;
+use super::error::words;
 use super::limit::{Limiter, RunKey};
 use super::observe::Observer;
 use super::tls::{self, BundleError};
@@ -124,6 +123,11 @@ impl Pool {
         &self.config
     }
 
+    /// What the clients of all services start from.
+    pub(super) fn base(&self) -> &SdkConfig {
+        &self.base
+    }
+
     fn connect(&self, scope: &Scope) -> Client {
         let mut builder = aws_sdk_emrcontainers::config::Builder::from(&self.base)
             .region(Region::new(scope.region.clone()))
@@ -148,12 +152,7 @@ impl Pool {
         builder.set_endpoint_url(self.config.identity_endpoint_url.clone().or(of_environment));
         let client = aws_sdk_sts::Client::from_conf(builder.build());
         let reply = Box::pin(client.get_caller_identity().send()).await;
-        let reply = reply.map_err(|error| {
-            PoolError::Identity(match (error.code(), error.message()) {
-                (Some(code), Some(message)) => format!("{code}: {message}"),
-                _ => causes(&error),
-            })
-        })?;
+        let reply = reply.map_err(|error| PoolError::Identity(words(&error)))?;
         let partition = reply.arn.as_deref().and_then(|arn| arn.split(':').nth(1));
         match (reply.account, partition) {
             (Some(account), Some(partition)) if !account.is_empty() => {
@@ -164,7 +163,7 @@ impl Pool {
     }
 }
 
-fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
+pub(super) fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_millis(3_100))
         .operation_attempt_timeout(attempt)

@@ -79,6 +79,9 @@ pub(crate) struct Scenario {
     /// Time that each AWS call takes at least
     #[arg(long, value_parser = seconds, default_value = "0s", value_name = "TIME")]
     pub(crate) aws_latency: Duration,
+    /// Send the events of runs to a queue of moto's, which the controller is told of by `--event-queue-url`
+    #[arg(long)]
+    pub(crate) hints: bool,
     /// Controllers at the same time; more than one of ours elect a leader
     #[arg(long, default_value_t = 1)]
     pub(crate) controllers: usize,
@@ -156,6 +159,9 @@ impl Scenario {
         }
         if !self.aws_latency.is_zero() {
             words.push(format!("{} ms for each AWS call", self.aws_latency.as_millis()));
+        }
+        if self.hints {
+            words.push("hints".to_owned());
         }
         if self.controllers > 1 {
             words.push(format!("{} controllers", self.controllers));

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, ensure};
 use emr_simulator::{Fault, FaultKind, Handle, Options};
 use kube::{Client, ResourceExt};
 use tests::control_plane::ControlPlane;
+use tests::moto;
 use tests::process::Usage;
+use tests::relay::{Faults, Relay};
 use tests::{namespace, objects, wait};
 use tokio::time::sleep;
 
@@ -38,6 +40,8 @@ pub(crate) struct Rig {
     /// The namespace of each VirtualCluster.
     pub(crate) clusters: Vec<String>,
     pub(crate) kubernetes: String,
+    /// Goes before the thread that it is on.
+    _relay: Option<Relay>,
     _beside: Beside,
 }
 
@@ -58,8 +62,16 @@ impl Rig {
         if scenario.controllers > 1 {
             namespace::ensure(&client, LEASE_NAMESPACE).await?;
         }
+        let mut command = command.clone();
+        let mut relay = None;
+        if scenario.hints {
+            let queue = moto::shared().await?.event_queue("load").await?;
+            command.words.push(format!("--event-queue-url={}", queue.url()));
+            let _on = beside.handle.enter();
+            relay = Some(Relay::start(simulator.url(), &queue, Faults::default()));
+        }
         let controllers = Controllers::start(
-            command,
+            &command,
             scenario.controllers,
             simulator.url(),
             &plane.kubeconfig(),
@@ -78,7 +90,17 @@ impl Rig {
             from.elapsed().as_secs_f64(),
             if quiet { "" } else { "; kube-apiserver is still busy with itself" }
         );
-        Ok(Self { watching, controllers, simulator, client, plane, clusters, kubernetes, _beside: beside })
+        Ok(Self {
+            watching,
+            controllers,
+            simulator,
+            client,
+            plane,
+            clusters,
+            kubernetes,
+            _relay: relay,
+            _beside: beside,
+        })
     }
 
     /// Fails, with a log, when anything has ended.
