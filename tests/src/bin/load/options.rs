@@ -41,6 +41,7 @@ pub(crate) struct GivenQuotas {
 
 /// One load and what is measured of it.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Scenario {
     /// JobRuns
     #[arg(long, default_value_t = 1000)]

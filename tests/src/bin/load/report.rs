@@ -149,7 +149,12 @@ fn quota_rows(figures: &Figures) -> [(&'static str, String); 3] {
             "deletion of all: number, time until they are gone; AWS calls; API-server requests a run; CPU",
             removal.map_or_else(nothing, |Removal { runs, phase }| {
                 let requests = per_run(phase.api_requests, *runs);
-                format!("{runs}: {:.1} s; {}; {requests:.2}; {}", phase.seconds, phase.aws_calls, shares(phase))
+                format!(
+                    "{runs}: {:.1} s; {}; {requests:.2}; {}",
+                    phase.seconds,
+                    phase.aws_calls,
+                    shares(phase)
+                )
             }),
         ),
     ]
