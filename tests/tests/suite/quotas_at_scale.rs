@@ -186,7 +186,7 @@ async fn a_run_of_greater_priority_goes_first_in_its_namespace_at_once_and_a_bad
 async fn live_runs_and_clusters_that_are_deleted_together_go_within_the_quota() -> Result<()> {
     const LIVE: u64 = 200;
     const CLUSTERS: u64 = 60;
-    let quotas = "StartJobRun=1000:1000,CreateVirtualCluster=100:100,CancelJobRun=10:50,DeleteVirtualCluster=10:50,\
+    let quotas = "StartJobRun=1000:1000,CreateVirtualCluster=100:100,CancelJobRun=8:50,DeleteVirtualCluster=8:50,\
                   ListJobRuns=100:100,all=2000:2000";
     let env = bounded("mass-cancel", quotas, &[]).await?;
     env.simulator().add_outcome(endless("*"))?;
