@@ -115,6 +115,14 @@ impl TestEnv {
         Ok(())
     }
 
+    /// Fails if AWS ever had to say that there were too many calls.
+    pub fn ensure_never_throttled(&self) -> Result<()> {
+        let counters = self.simulator.counters();
+        let throttled: Vec<_> = counters.iter().filter(|(_, counter)| counter.throttled > 0).collect();
+        ensure!(throttled.is_empty(), "AWS has throttled: {throttled:?}");
+        Ok(())
+    }
+
     /// JobRuns of the test's namespace.
     pub fn job_runs(&self) -> Api<DynamicObject> {
         objects::ours(&self.client, self.namespace(), "JobRun")

@@ -8,8 +8,8 @@
 //! | [`guard`], [`process`] | servers and directories that go when we go; exit codes, logs, memory and CPU time |
 //! | [`control_plane`] | etcd, kube-apiserver and, on request, kube-controller-manager |
 //! | [`namespace`], [`objects`] | a namespace for each test; objects applied from YAML as kubectl applies them |
-//! | [`simulator`] | AWS with quick life cycles |
 //! | [`moto`], [`relay`] | EventBridge and SQS, and the events of the simulated runs |
+//! | [`simulator`], [`documented`] | AWS with quick life cycles, and its documented quotas with time made to pass faster |
 //! | [`tls_front`] | the same behind HTTPS with a certificate authority that nobody knows |
 //! | [`line`] | a way to a server on which requests can be held up |
 //! | [`operator`] | the operator under test |
@@ -22,6 +22,7 @@
 pub mod chart;
 pub mod cluster;
 pub mod control_plane;
+pub mod documented;
 pub mod faults;
 pub mod guard;
 pub mod history;

@@ -8,6 +8,8 @@ pub const NAMESPACE_DELETION_POLICY: &str = "emrcontainers.services.k8s.aws/dele
 pub const REGION: &str = "services.k8s.aws/region";
 /// On an object that was refused for good: any new value makes the operator try again; taking it away doesn't.
 pub const RETRY: &str = "emrcontainers.services.k8s.aws/retry";
+/// On a JobRun that waits for its turn within the AWS quota: a whole number; in its namespace the greatest goes first.
+pub const PRIORITY: &str = "emrcontainers.services.k8s.aws/priority";
 /// On a JobRun, written by the operator together with its finalizer: the UID that the object's client tokens are made of.
 /// A restore from a backup gives the object another UID and leaves this one as it was.
 pub const ORIGIN: &str = "emrcontainers.services.k8s.aws/origin";

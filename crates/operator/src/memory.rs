@@ -27,6 +27,8 @@ pub struct Memory<K> {
     pub cancel_asked: bool,
     /// When this process asked the service for it last.
     pub asked_at: Option<Timestamp>,
+    /// How many stood before the object in the queue for quota when its status was told.
+    pub told_ahead: Option<usize>,
     /// Passes that failed in a row.
     pub failures: u32,
 }
@@ -40,6 +42,7 @@ impl<K> Memory<K> {
             && !self.sought
             && !self.cancel_asked
             && self.asked_at.is_none()
+            && self.told_ahead.is_none()
             && self.failures == 0
     }
 }
@@ -53,6 +56,7 @@ impl<K> Clone for Memory<K> {
             sought: self.sought,
             cancel_asked: self.cancel_asked,
             asked_at: self.asked_at,
+            told_ahead: self.told_ahead,
             failures: self.failures,
         }
     }
@@ -67,6 +71,7 @@ impl<K> Default for Memory<K> {
             sought: false,
             cancel_asked: false,
             asked_at: None,
+            told_ahead: None,
             failures: 0,
         }
     }

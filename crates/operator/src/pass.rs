@@ -85,6 +85,11 @@ pub trait Reconciled: Watched {
     /// The object as the watch gave it last, if something may have to be done for it, and by us.
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>>;
 
+    /// Whether an AWS call is kept for the object until its pass asks for it.
+    fn may_call(&self, _context: &Context) -> bool {
+        false
+    }
+
     /// Observes, plans and acts, once. Every step ends in a write, a call, or the end of the pass.
     fn step(
         object: &Arc<Self>,

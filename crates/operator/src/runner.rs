@@ -102,6 +102,8 @@ impl<K: Reconciled> Runner<K> {
             let uid = known.meta().uid.as_deref().unwrap_or_default();
             let class = if K::memories(&self.context).has_submission(uid) {
                 Class::Save
+            } else if known.may_call(&self.context) {
+                Class::Turn
             } else if known.is_start() {
                 Class::Start
             } else {

@@ -42,6 +42,10 @@ pub const QUEUE_CHECK: Duration = Duration::from_mins(5);
 /// A wait for quota shorter than this isn't worth a status write.
 pub const WAIT_WORTH_TELLING: Duration = Duration::from_secs(2);
 
+/// The least time after which an object in the queue looks whether its place is worth telling anew. A thousand that wait
+/// write some four times a second together.
+pub const PLACE_CHECK: Duration = Duration::from_mins(1);
+
 /// How much earlier than its object a run may seem to have been created: clocks differ, and lists compare whole seconds.
 pub const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 
@@ -92,5 +96,9 @@ pub const EVENT_HOLD: Duration = Duration::from_secs(2);
 /// runs, whose writes take some milliseconds each.
 pub const REST_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long they do at most while objects wait to be started. Cancels and lists are among them, which can take seconds.
+/// After how long they take as many passes as starts may: thousands are being reported or released then, and what counts
+/// is to be through with them.
+pub const REST_PATIENCE_WITH_MANY: Duration = Duration::from_secs(1);
+
+/// How long they go one after the other at most while objects wait to be started. Cancels and lists are among them, which can take seconds.
 pub const REST_PATIENCE_WITH_STARTS: Duration = Duration::from_secs(2);

@@ -1,7 +1,8 @@
 //! Which object gets a pass next: first come, first served within a class, and starts before the rest. Pure.
 //!
 //! Invariants: an object is never worked on twice at the same time, and what it is pushed for meanwhile is not lost; no
-//! more passes run than were allowed; the rest always has a way forward.
+//! more passes run than were allowed; the rest always has a way forward (what goes before all is as rare as the quota
+//! makes it).
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -16,6 +17,8 @@ pub enum Class {
     Rest,
     /// To make an AWS resource.
     Start,
+    /// To make an AWS call whose turn within the quota has come: nobody else can use it meanwhile.
+    Turn,
     /// To write down what a start gave; not left undone at the end.
     Save,
 }
@@ -47,6 +50,7 @@ struct Lane<T> {
 struct Lanes<T> {
     rest: Lane<T>,
     start: Lane<T>,
+    turn: Lane<T>,
     save: Lane<T>,
 }
 
@@ -60,14 +64,19 @@ impl<T> Lane<T> {
 }
 
 impl<T> Lanes<T> {
-    fn all(&mut self) -> [&mut Lane<T>; 3] {
-        [&mut self.rest, &mut self.start, &mut self.save]
+    fn all(&mut self) -> [&mut Lane<T>; 4] {
+        [&mut self.rest, &mut self.start, &mut self.turn, &mut self.save]
+    }
+
+    fn running(&self) -> usize {
+        self.rest.running + self.start.running + self.turn.running + self.save.running
     }
 
     fn of(&mut self, class: Class) -> &mut Lane<T> {
         match class {
             Class::Rest => &mut self.rest,
             Class::Start => &mut self.start,
+            Class::Turn => &mut self.turn,
             Class::Save => &mut self.save,
         }
     }
@@ -78,7 +87,7 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     pub fn new(passes: u16) -> Self {
         Self {
             places: HashMap::new(),
-            lanes: Lanes { rest: Lane::EMPTY, start: Lane::EMPTY, save: Lane::EMPTY },
+            lanes: Lanes { rest: Lane::EMPTY, start: Lane::EMPTY, turn: Lane::EMPTY, save: Lane::EMPTY },
             passes: usize::from(passes.max(1)),
             last: Class::Rest,
         }
@@ -111,11 +120,14 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// Reports come in bursts, and a start that arrives in the midst of one should not find the API server busy with it: so
     /// one goes at a time, and more only when that has been too slow. What a start gave is saved at once if nothing else is to be started, and as one of the reports otherwise.
     fn next(&self, now: Instant) -> Option<(Class, Class)> {
-        let Lanes { rest, start, save } = &self.lanes;
-        if rest.running + start.running + save.running >= self.passes {
+        let Lanes { rest, start, turn, save } = &self.lanes;
+        if self.lanes.running() >= self.passes {
             return None;
         }
-        let most = (self.passes - self.quarter()).max(1);
+        if turn.since().is_some() {
+            return Some((Class::Turn, Class::Turn));
+        }
+        let most = self.most();
         let may_start = start.since().is_some() && start.running < most;
         // A single pass at a time is shared in turns.
         if may_start && self.passes == 1 && self.last != Class::Start {
@@ -136,13 +148,23 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
         (self.passes / 4).max(1)
     }
 
-    /// How many passes are for the rest when the first of it has waited for so long.
-    fn width_of_rest(&self, waited: Duration) -> usize {
-        if waited >= self.patience_of_rest() { self.quarter() } else { 1 }
+    fn most(&self) -> usize {
+        (self.passes - self.quarter()).max(1)
     }
 
-    fn patience_of_rest(&self) -> Duration {
-        if self.presses() { timing::REST_PATIENCE_WITH_STARTS } else { timing::REST_PATIENCE }
+    /// How many passes are for the rest when the first of it has waited for so long.
+    fn width_of_rest(&self, waited: Duration) -> usize {
+        let widths = self.widths_of_rest().into_iter().take_while(|(patience, _)| waited >= *patience);
+        widths.last().map_or(1, |(_, width)| width)
+    }
+
+    /// After how long the rest gets how many passes.
+    fn widths_of_rest(&self) -> [(Duration, usize); 2] {
+        if self.presses() {
+            [(timing::REST_PATIENCE_WITH_STARTS, self.quarter()); 2]
+        } else {
+            [(timing::REST_PATIENCE, self.quarter()), (timing::REST_PATIENCE_WITH_MANY, self.most())]
+        }
     }
 
     /// The first of all that isn't a start.
@@ -189,8 +211,9 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// How long until [`Self::pop`] may give something that it doesn't give now, if time alone can tell.
     pub fn patience(&self, now: Instant) -> Option<Duration> {
         let (since, _) = self.oldest()?;
-        let patience = self.patience_of_rest().checked_sub(now.saturating_duration_since(since));
-        patience.filter(|patience| !patience.is_zero())
+        let waited = now.saturating_duration_since(since);
+        let next = self.widths_of_rest().into_iter().find(|(patience, _)| *patience > waited);
+        next.map(|(patience, _)| patience.saturating_sub(waited))
     }
 }
 
@@ -223,14 +246,39 @@ mod tests {
     }
 
     #[test]
+    fn a_call_whose_turn_has_come_goes_before_all_others_as_soon_as_a_pass_is_free() {
+        let (mut queue, now) = (WorkQueue::new(2), Instant::now());
+        for start in 1..=4 {
+            queue.push(start, Class::Start, now);
+        }
+        queue.push(11, Class::Rest, now);
+        assert_eq!(taken(&mut queue, now), [11, 1]);
+        queue.push(21, Class::Turn, now);
+        assert_eq!(queue.pop(now), None);
+        queue.done(&1, now);
+        assert_eq!(taken(&mut queue, now), [21]);
+        queue.done(&21, now);
+        assert_eq!(taken(&mut queue, now), [2]);
+    }
+
+    #[test]
     fn the_rest_takes_more_passes_when_one_is_too_slow_and_nothing_is_to_be_started() {
         let (mut queue, now) = (WorkQueue::new(8), Instant::now());
-        for report in 1..=3 {
+        for report in 1..=9 {
             queue.push(report, Class::Rest, now);
         }
         assert_eq!(taken(&mut queue, now), [1]);
         assert_eq!(queue.patience(now), Some(timing::REST_PATIENCE));
         assert_eq!(taken(&mut queue, now + timing::REST_PATIENCE), [2], "a quarter of the passes");
+        let many = timing::REST_PATIENCE_WITH_MANY;
+        assert_eq!(
+            queue.patience(now + timing::REST_PATIENCE),
+            Some(many.saturating_sub(timing::REST_PATIENCE))
+        );
+        assert_eq!(taken(&mut queue, now + many), [3, 4, 5, 6], "three quarters");
+        assert_eq!(queue.patience(now + many), None);
+        queue.push(11, Class::Start, now + many);
+        assert_eq!(taken(&mut queue, now + many), [11], "room is left for a start");
     }
 
     #[test]

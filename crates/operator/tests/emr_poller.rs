@@ -11,7 +11,7 @@ use emr_simulator::{Fault, FaultKind, Handle, Options, Rule, ThrottleForm, start
 use emrcontainers_api::job_run::{JobDriver, SparkSubmitJobDriver};
 use emrcontainers_operator::emr::Client;
 use emrcontainers_operator::emr::error::EmrError;
-use emrcontainers_operator::emr::limit::{Kind, RunKey, Turn};
+use emrcontainers_operator::emr::limit::{Kind, Priority, RunKey, Turn};
 use emrcontainers_operator::emr::model::{CreateVirtualCluster, StartJobRun};
 use emrcontainers_operator::emr::observe::{Observer, Unobserved};
 use emrcontainers_operator::emr::operation::Operation;
@@ -88,7 +88,9 @@ impl Rig {
 
     /// Starts a run as a pass does: at once when it is granted, else when it is woken.
     async fn start(&self, virtual_cluster_id: &str, number: usize) -> bool {
-        let Turn::Granted(grant) = self.client.limiter().request(Kind::Start, &key(number), 0) else {
+        let Turn::Granted(grant) =
+            self.client.limiter().request(Kind::Start, &key(number), Priority::default())
+        else {
             return false;
         };
         let submit = SparkSubmitJobDriver {

@@ -150,6 +150,15 @@ impl Quotas {
     }
 }
 
+impl Quotas {
+    /// How many calls of an operation a caller may make within a time, if its own bucket is full at the beginning; none
+    /// when the operation has no bucket of its own.
+    pub fn allows(&self, operation: &str, within: Duration) -> Option<f64> {
+        let bucket = self.operations.get(&Operation::parse(operation)?)?;
+        Some(bucket.size + bucket.refill_per_second * within.as_secs_f64())
+    }
+}
+
 impl std::str::FromStr for Quotas {
     type Err = anyhow::Error;
 

@@ -23,6 +23,7 @@ mod load;
 mod probes;
 mod process;
 mod quotas;
+mod quotas_at_scale;
 mod restore;
 mod samples;
 mod scope;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use emr_simulator::{Fault, FaultKind, LoggedRequest, Options, ThrottleForm};
 use kube::api::{DynamicObject, ListParams};
+use serde_json::json;
 use tests::cluster::TestEnv;
 use tests::control_plane::shared;
-use tests::manifest::{job_run, virtual_cluster};
+use tests::manifest::{ROLE, job_run, virtual_cluster};
 use tests::namespace::Namespace;
 use tests::objects::{self, condition, status};
 use tests::simulator::{calls, quick, requests};
@@ -164,6 +165,49 @@ async fn a_request_throttled_exception_is_no_error() -> Result<()> {
 #[tokio::test]
 async fn an_eks_request_throttled_exception_is_no_error() -> Result<()> {
     throttled_by("throttle-e", ThrottleForm::EksRequestThrottledException).await
+}
+
+/// Somebody else with the same account: starts runs and lists them, as fast as the quota lets one.
+async fn another_caller(url: &str, cluster: &str) -> Result<()> {
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let runs = format!("{url}/virtualclusters/{cluster}/jobruns");
+    let signed = |request: reqwest::RequestBuilder| {
+        request.header(
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=AKIAHUMAN/20261121/us-west-2/emr-containers/aws4_request, SignedHeaders=host, Signature=0",
+        )
+    };
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(2.0 / REFILL));
+    for number in 0_u64.. {
+        ticks.tick().await;
+        let body = json!({
+            "name": "of-a-human", "clientToken": format!("human-{number}"), "releaseLabel": "emr-7.10.0-latest",
+            "executionRoleArn": ROLE, "jobDriver": {"sparkSubmitJobDriver": {"entryPoint": "s3://bucket/job.py"}},
+        });
+        // That it is throttled in its turn is its own affair.
+        signed(http.post(&runs)).json(&body).send().await?;
+        signed(http.get(&runs)).send().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_caller_of_the_same_account_only_slows_it_down() -> Result<()> {
+    let quotas = format!("StartJobRun={REFILL}:{BUCKET},ListJobRuns=5:10");
+    let options = Options { quotas: quotas.parse()?, ..quick() };
+    let quotas = format!("--aws-quotas={quotas}");
+    let env = TestEnv::with("shared", options, |operator| operator.arguments(&[&quotas])).await?;
+    let cluster = env.ready_cluster("vc").await?;
+    tokio::select! {
+        ended = all_complete_without_an_error(&env, 20) => ended?,
+        ended = another_caller(env.simulator().url(), &cluster) => ended?,
+    }
+    let humans = env.jobs("of-a-human").len();
+    let throttled: u64 = env.simulator().counters().values().map(|counter| counter.throttled).sum();
+    println!("{humans} starts of another caller, {throttled} throttle replies in all");
+    ensure!(humans > 0 && throttled > 0, "{humans} starts of the other caller, {throttled} throttle replies");
+    ensure!(env.simulator().snapshot().job_runs.len() == humans + 20);
+    no_event_of_trouble(&env).await
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ const UNLIMITED_PER_SECOND: f64 = 20.0;
 /// Bounds that keep arithmetic on rates far from its limits; no quota comes near them.
 const SLOWEST_PER_SECOND: f64 = 1.0 / 86_400.0;
 const FASTEST_PER_SECOND: f64 = 1e6;
+const LARGEST: u32 = 100_000;
 /// In this time a brake loses half of its force, so that a single throttle reply is forgotten after it.
 const RECOVERY_HALF_LIFE: Duration = Duration::from_secs(20);
 /// Throttle replies within this time belong to calls that were under way together: they brake once.
@@ -56,11 +57,14 @@ type Governor = RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Durati
 /// same size, AWS would find its own empty now and then.
 const MARGIN: u32 = 10;
 
+fn margin(bucket: Bucket) -> u32 {
+    bucket.bucket.min(LARGEST).div_ceil(MARGIN)
+}
+
 /// A bucket that is full at first.
 fn governor(bucket: Bucket, clock: &Told) -> Option<Governor> {
     let period = Duration::from_secs_f64(1.0 / bucket.refill_per_second.clamp(SLOWEST_PER_SECOND, 1e9));
-    let size = bucket.bucket.min(100_000);
-    let burst = NonZeroU32::new((size - size.div_ceil(MARGIN)).max(1))?;
+    let burst = NonZeroU32::new((bucket.bucket.min(LARGEST) - margin(bucket)).max(1))?;
     Some(RateLimiter::direct_with_clock(Quota::with_period(period)?.allow_burst(burst), clock.clone()))
 }
 
@@ -86,6 +90,8 @@ struct Lane {
     brake: Option<Brake>,
     /// The lane has a token of its own bucket and none yet of the shared one.
     holds_token: bool,
+    /// How many tokens may be taken and kept for a call that comes later.
+    keep_at_most: Option<usize>,
 }
 
 /// All buckets of one account and region.
@@ -102,13 +108,21 @@ impl Buckets {
         let mut lanes = BTreeMap::new();
         let mut shared = None;
         for operation in Operation::ALL {
-            let mut lane =
-                Lane { bucket: None, per_second: UNLIMITED_PER_SECOND, brake: None, holds_token: false };
+            let mut lane = Lane {
+                bucket: None,
+                per_second: UNLIMITED_PER_SECOND,
+                brake: None,
+                holds_token: false,
+                keep_at_most: None,
+            };
             if let Quotas::PerOperation { buckets, all } = quotas {
                 let bucket = buckets.get(operation.name());
                 lane.bucket = bucket.and_then(|bucket| governor(*bucket, &clock));
                 lane.per_second =
                     bucket.unwrap_or(all).refill_per_second.clamp(SLOWEST_PER_SECOND, FASTEST_PER_SECOND);
+                // Half of the margin: with what the bucket gathers meanwhile it is still less than AWS's, and the other
+                // half is left for the network.
+                lane.keep_at_most = usize::try_from(margin(*bucket.unwrap_or(all)).div_ceil(2)).ok();
             }
             lanes.insert(operation, lane);
         }
@@ -166,15 +180,17 @@ impl Buckets {
         lane.brake = Some(Brake { gap, since: now, next: now + gap });
     }
 
-    /// How many calls a second an operation may make for long, if its quota or the shared one says so.
-    pub(super) fn per_second(&self, operation: Operation, now: Duration) -> Option<f64> {
+    /// How many calls a second an operation may make for long, and whether that is for a throttle reply.
+    pub(super) fn pace(&self, operation: Operation, now: Duration) -> Option<(f64, bool)> {
         let lane = self.lanes.get(&operation)?;
         let braked = lane.brake.map(|brake| 1.0 / brake.gap_at(now).as_secs_f64().max(f64::EPSILON));
-        let quota = self.all.is_some().then_some(lane.per_second);
-        match (quota, braked) {
-            (Some(quota), Some(braked)) => Some(quota.min(braked)),
-            (quota, braked) => quota.or(braked),
-        }
+        let braked = braked.filter(|braked| *braked < lane.per_second).map(|braked| (braked, true));
+        braked.or(self.all.is_some().then_some((lane.per_second, false)))
+    }
+
+    /// How many tokens of an operation may be taken and kept for a call that comes later, if that is bounded.
+    pub(super) fn keep_at_most(&self, operation: Operation) -> Option<usize> {
+        self.lanes.get(&operation)?.keep_at_most
     }
 }
 

@@ -19,7 +19,7 @@ use super::operation::Operation;
 use super::queue::{Answer, Turns};
 use crate::quotas::Quotas;
 
-pub use super::queue::RunKey;
+pub use super::queue::{Priority, RunKey};
 
 /// The calls that are queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,11 +46,26 @@ impl Kind {
 pub enum Turn {
     /// The call may be made now.
     Granted(Grant),
-    /// The key waits behind so many others, and is woken when it may ask again.
-    Queued {
-        /// How many are served before it.
-        position: usize,
-    },
+    /// The key waits, and is woken when it may ask again.
+    Queued(Place),
+}
+
+/// Where a key stands that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How many are served before it.
+    pub ahead: usize,
+    /// How many wait in all, the key among them.
+    pub waiting: usize,
+}
+
+/// How fast calls of an operation can be made for long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// So many a second.
+    pub per_second: f64,
+    /// AWS asked for it by a throttle reply: it is slower than the quota.
+    pub throttled: bool,
 }
 
 /// The right to make one call. One that is dropped without a call goes to the next in the queue.
@@ -126,12 +141,10 @@ impl std::fmt::Debug for Limiter {
 impl Limiter {
     /// A limiter whose buckets are full. Keys whose turn has come are sent to `wake`.
     pub fn new(quotas: &Quotas, wake: UnboundedSender<RunKey>, observer: Arc<dyn Observer>) -> Self {
-        let core = Core {
-            buckets: Buckets::new(quotas),
-            starts: Turns::default(),
-            cancels: Turns::default(),
-            serving: false,
-        };
+        let buckets = Buckets::new(quotas);
+        let turns = |kind: Kind| Turns::keeping(buckets.keep_at_most(kind.operation()));
+        let (starts, cancels) = (turns(Kind::Start), turns(Kind::Cancel));
+        let core = Core { buckets, starts, cancels, serving: false };
         let lines = Operation::ALL.iter().map(|operation| (*operation, Line::default())).collect();
         Self {
             shared: Arc::new(Shared {
@@ -170,22 +183,29 @@ impl Limiter {
 
     /// Asks for a call without waiting for it. A key has one place in the queue however often it asks; in its namespace
     /// a greater priority goes first.
-    pub fn request(&self, kind: Kind, key: &RunKey, priority: i32) -> Turn {
+    pub fn request(&self, kind: Kind, key: &RunKey, priority: Priority) -> Turn {
         let now = self.now();
         let mut guard = self.core();
         let core = &mut *guard;
         let (turns, buckets) = core.split(kind);
         match turns.request(key, priority, || buckets.take(kind.operation(), now)) {
-            Answer::Granted => Turn::Granted(Grant { kind, limiter: Some(self.clone()) }),
+            Answer::Granted => {
+                if core.serving {
+                    // One less is kept: the next one's turn may have come.
+                    self.shared.changed.notify_one();
+                }
+                Turn::Granted(Grant { kind, limiter: Some(self.clone()) })
+            }
             Answer::Queued { position } => {
-                self.shared.observer.waiting(kind, turns.waiting());
+                let waiting = turns.waiting();
+                self.shared.observer.waiting(kind, waiting);
                 if core.serving {
                     self.shared.changed.notify_one();
                 } else {
                     core.serving = true;
                     tokio::spawn(serve(self.clone()));
                 }
-                Turn::Queued { position }
+                Turn::Queued(Place { ahead: position, waiting })
             }
         }
     }
@@ -195,14 +215,21 @@ impl Limiter {
         self.core().turns(kind).position(uid)
     }
 
-    /// Drops the key from both queues: it needs no call any more.
-    pub fn forget(&self, uid: &str) {
+    /// Whether a call may be made for the key, and is kept for it until it asks.
+    pub fn keeps_for(&self, uid: &str) -> bool {
+        let core = self.core();
+        core.starts.keeps_for(uid) || core.cancels.keeps_for(uid)
+    }
+
+    /// Drops the key from both queues: it needs no call any more. Says whether it was in one.
+    pub fn forget(&self, uid: &str) -> bool {
         let mut core = self.core();
-        for kind in [Kind::Start, Kind::Cancel] {
-            core.turns(kind).forget(uid);
-        }
+        let known = core.starts.forget(uid) | core.cancels.forget(uid);
         drop(core);
-        self.shared.changed.notify_one();
+        if known {
+            self.shared.changed.notify_one();
+        }
+        known
     }
 
     /// Halves the pace of an operation after a throttle reply; it recovers with time.
@@ -211,10 +238,11 @@ impl Limiter {
         self.core().buckets.slow_down(operation, now);
     }
 
-    /// How many calls a second the operation may make for long; `None` when nothing limits it.
-    pub fn per_second(&self, operation: Operation) -> Option<f64> {
+    /// How fast calls of the operation can be made for long; `None` when nothing limits them.
+    pub fn pace(&self, operation: Operation) -> Option<Pace> {
         let now = self.now();
-        self.core().buckets.per_second(operation, now)
+        let (per_second, throttled) = self.core().buckets.pace(operation, now)?;
+        Some(Pace { per_second, throttled })
     }
 
     fn take(&self, operation: Operation) -> Result<(), Duration> {
@@ -283,7 +311,7 @@ mod tests {
     fn granted(turn: Turn) -> Option<Grant> {
         match turn {
             Turn::Granted(grant) => Some(grant),
-            Turn::Queued { .. } => None,
+            Turn::Queued(_) => None,
         }
     }
 
@@ -293,7 +321,7 @@ mod tests {
         let started = Instant::now();
         let mut at_once = 0;
         for number in 0..100 {
-            if let Some(grant) = granted(limiter.request(Kind::Start, &key(number), 0)) {
+            if let Some(grant) = granted(limiter.request(Kind::Start, &key(number), Priority::default())) {
                 grant.used();
                 at_once += 1;
             }
@@ -303,7 +331,7 @@ mod tests {
         for number in 22..100 {
             let next = woken.recv().await.unwrap();
             assert_eq!(next, key(number));
-            granted(limiter.request(Kind::Start, &next, 0)).unwrap().used();
+            granted(limiter.request(Kind::Start, &next, Priority::default())).unwrap().used();
         }
         let took = started.elapsed().as_secs_f64();
         assert!((78.0..78.5).contains(&took), "{took}");
@@ -312,21 +340,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_grant_that_is_dropped_goes_to_the_next_at_once() {
         let (limiter, mut woken) = limiter("StartJobRun=0.001:1");
-        let grant = granted(limiter.request(Kind::Start, &key(0), 0)).unwrap();
-        assert!(granted(limiter.request(Kind::Start, &key(1), 0)).is_none());
+        let grant = granted(limiter.request(Kind::Start, &key(0), Priority::default())).unwrap();
+        assert!(granted(limiter.request(Kind::Start, &key(1), Priority::default())).is_none());
         drop(grant);
         assert_eq!(woken.recv().await.unwrap(), key(1));
-        assert!(granted(limiter.request(Kind::Start, &key(1), 0)).is_some());
+        assert!(granted(limiter.request(Kind::Start, &key(1), Priority::default())).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_forgotten_key_is_not_woken_and_cancels_do_not_wait_for_starts() {
         let (limiter, mut woken) = limiter("StartJobRun=1:1,CancelJobRun=1:1");
-        granted(limiter.request(Kind::Start, &key(0), 0)).unwrap().used();
+        granted(limiter.request(Kind::Start, &key(0), Priority::default())).unwrap().used();
         for number in 1..4 {
-            assert!(granted(limiter.request(Kind::Start, &key(number), 0)).is_none());
+            assert!(granted(limiter.request(Kind::Start, &key(number), Priority::default())).is_none());
         }
-        assert!(granted(limiter.request(Kind::Cancel, &key(9), 0)).is_some());
+        assert!(granted(limiter.request(Kind::Cancel, &key(9), Priority::default())).is_some());
         limiter.forget("1");
         assert_eq!(woken.recv().await.unwrap(), key(2));
         assert_eq!(woken.recv().await.unwrap(), key(3));
@@ -354,10 +382,55 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_throttle_reply_paces_the_queue_even_without_quotas() {
         let (limiter, mut woken) = limiter("off");
-        assert!(granted(limiter.request(Kind::Start, &key(0), 0)).is_some());
-        assert_eq!(limiter.per_second(Operation::StartJobRun), None);
+        assert!(granted(limiter.request(Kind::Start, &key(0), Priority::default())).is_some());
+        assert_eq!(limiter.pace(Operation::StartJobRun), None);
         limiter.slow_down(Operation::StartJobRun);
-        assert!(granted(limiter.request(Kind::Start, &key(1), 0)).is_none());
+        assert!(granted(limiter.request(Kind::Start, &key(1), Priority::default())).is_none());
         assert_eq!(woken.recv().await.unwrap(), key(1));
+    }
+
+    /// A thousand runs, and an object that asks for its call some time after it was woken.
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_starts_of_ten_owners_use_the_documented_quota_in_full_and_fairly() {
+        let (limiter, mut woken) = limiter("documented");
+        let owners: Vec<(usize, usize)> = (0..901)
+            .flat_map(|number| (0..10).map(move |owner| (owner, number)))
+            .filter(|(owner, number)| *owner == 0 || *number < 11)
+            .collect();
+        assert_eq!(owners.len(), 1000);
+        let key = |(owner, number): (usize, usize)| {
+            RunKey::new(&format!("{owner}-{number}"), &format!("ns{owner}"), &format!("run{number}"))
+        };
+        let began = Instant::now();
+        // Of the service: its bucket, and when it was last looked at.
+        let (mut level, mut looked, mut starts) = (25.0_f64, began, 0.0_f64);
+        let mut small_took = Duration::ZERO;
+        let mut start = |grant: Grant, key: &RunKey| {
+            grant.used();
+            level = (level + looked.elapsed().as_secs_f64()).min(25.0) - 1.0;
+            looked = Instant::now();
+            starts += 1.0;
+            assert!(level >= 0.0, "{level} after {:?}", began.elapsed());
+            if &*key.namespace != "ns0" {
+                small_took = began.elapsed();
+            }
+        };
+        let mut waiting = 0;
+        for owner in owners {
+            match granted(limiter.request(Kind::Start, &key(owner), Priority::default())) {
+                Some(grant) => start(grant, &key(owner)),
+                None => waiting += 1,
+            }
+        }
+        for number in 0..waiting {
+            let key = woken.recv().await.unwrap();
+            // Now and then a pass is late by several tokens.
+            tokio::time::sleep(Duration::from_millis(if number % 50 == 0 { 15_000 } else { 120 })).await;
+            start(granted(limiter.request(Kind::Start, &key, Priority::default())).unwrap(), &key);
+        }
+        let took = began.elapsed().as_secs_f64();
+        let allowed = 25.0 + took;
+        assert!(starts >= 0.98 * allowed, "{starts} of {allowed}");
+        assert!(small_took.as_secs_f64() <= took / 10.0, "{small_took:?} of {took} s");
     }
 }

@@ -1,8 +1,9 @@
-//! Who is next when starts or cancels wait for quota: namespaces in turn, and in each namespace first come, first served.
+//! Who is next when starts or cancels wait for quota: namespaces in turn, and in each namespace the greatest priority,
+//! then first come, first served.
 //!
 //! Pure: time and tokens are arguments, nothing here waits. Invariants: a token that is taken is granted, passed on or
-//! dropped, never doubled; a key that waits is served after at most one key of every other namespace for each key that
-//! stands before it in its own.
+//! dropped, never doubled; no more of them are kept for keys than was allowed; a key that waits is served after at most
+//! one key of every other namespace for each key that stands before it in its own.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -27,14 +28,23 @@ impl RunKey {
     }
 }
 
-/// For how long a token is kept for a key that has been woken. A pass begins within milliseconds of its wake-up; this
-/// covers a queue of passes, and bounds what an object that vanished meanwhile can hold up.
+/// For how long a token is kept for a key that has been woken. A pass begins within milliseconds of its wake-up, and gives
+/// back what it has no use for; this bounds what an object that vanished meanwhile can hold up.
 pub(super) const RESERVED_FOR: Duration = Duration::from_secs(30);
+
+/// Who goes first in a namespace: the greater one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Priority {
+    /// The call may have been made before: its object lacks nothing but the answer.
+    pub repeats: bool,
+    /// What the user has asked for.
+    pub asked: i32,
+}
 
 /// The place in the queue of a namespace: greater priorities first, then first come, first served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    priority: Reverse<i32>,
+    priority: Reverse<Priority>,
     arrival: u64,
 }
 
@@ -48,12 +58,17 @@ struct FairQueue {
 }
 
 impl FairQueue {
-    fn push(&mut self, key: RunKey, priority: i32) {
-        if let Some((_, place)) = self.places.get(&key.uid) {
-            if place.priority == Reverse(priority) {
-                return;
+    fn push(&mut self, key: RunKey, priority: Priority) {
+        if let Some((namespace, place)) = self.places.get_mut(&key.uid) {
+            // It came when it came: another priority is no new arrival.
+            let before = std::mem::replace(&mut place.priority, Reverse(priority));
+            if before != Reverse(priority)
+                && let Some(keys) = self.namespaces.get_mut(namespace)
+                && let Some(key) = keys.remove(&Place { priority: before, ..*place })
+            {
+                keys.insert(*place, key);
             }
-            self.remove(&key.uid);
+            return;
         }
         self.arrivals += 1;
         let place = Place { priority: Reverse(priority), arrival: self.arrivals };
@@ -77,14 +92,15 @@ impl FairQueue {
         Some(key)
     }
 
-    fn remove(&mut self, uid: &str) {
-        let Some((namespace, place)) = self.places.remove(uid) else { return };
-        let Some(keys) = self.namespaces.get_mut(&namespace) else { return };
+    fn remove(&mut self, uid: &str) -> bool {
+        let Some((namespace, place)) = self.places.remove(uid) else { return false };
+        let Some(keys) = self.namespaces.get_mut(&namespace) else { return false };
         keys.remove(&place);
         if keys.is_empty() {
             self.namespaces.remove(&namespace);
             self.turns.retain(|turn| *turn != namespace);
         }
+        true
     }
 
     /// How many keys are served before this one if nothing else arrives, up to the order of namespaces in this round.
@@ -118,16 +134,24 @@ pub(super) struct Turns {
     waiting: FairQueue,
     /// By UID: until when.
     reserved: HashMap<Arc<str>, Duration>,
+    /// So many are kept at most, if that is bounded. Who is slow to come for its token must not gather them: used all at
+    /// once they would be more than a full bucket.
+    keep_at_most: Option<usize>,
     /// Tokens that were taken and not used.
     returned: usize,
 }
 
 impl Turns {
+    /// Keeps at most so many tokens for those whose turn has come.
+    pub(super) fn keeping(at_most: Option<usize>) -> Self {
+        Self { keep_at_most: at_most, ..Self::default() }
+    }
+
     /// Grants a token that is reserved for the key, or a free one when nobody waits; else the key waits, once.
     pub(super) fn request(
         &mut self,
         key: &RunKey,
-        priority: i32,
+        priority: Priority,
         mut take: impl FnMut() -> Result<(), Duration>,
     ) -> Answer {
         if self.reserved.remove(&key.uid).is_some() {
@@ -146,7 +170,8 @@ impl Turns {
         self.reserved.retain(|_, until| now < *until);
         self.returned += before - self.reserved.len();
         let mut served = Served::default();
-        while !self.waiting.places.is_empty() {
+        let most = self.keep_at_most.unwrap_or(usize::MAX);
+        while !self.waiting.places.is_empty() && self.reserved.len() < most {
             if self.returned > 0 {
                 self.returned -= 1;
             } else if let Err(wait) = take() {
@@ -173,12 +198,19 @@ impl Turns {
         }
     }
 
-    /// Drops a key that needs no token any more.
-    pub(super) fn forget(&mut self, uid: &str) {
-        self.waiting.remove(uid);
-        if self.reserved.remove(uid).is_some() {
+    /// Drops a key that needs no token any more; says whether it was known.
+    pub(super) fn forget(&mut self, uid: &str) -> bool {
+        let waited = self.waiting.remove(uid);
+        let reserved = self.reserved.remove(uid).is_some();
+        if reserved {
             self.give_back();
         }
+        waited || reserved
+    }
+
+    /// Whether a token is kept for the key.
+    pub(super) fn keeps_for(&self, uid: &str) -> bool {
+        self.reserved.contains_key(uid)
     }
 
     /// How many keys wait.
@@ -209,6 +241,7 @@ mod tests {
         keys.iter().map(|key| &*key.uid).collect()
     }
 
+    const USUAL: Priority = Priority { repeats: false, asked: 0 };
     const NONE: fn() -> Result<(), Duration> = || Err(Duration::from_secs(1));
 
     /// Lets through as many as it says.
@@ -223,10 +256,10 @@ mod tests {
     fn a_namespace_with_one_run_does_not_wait_for_one_with_a_thousand() {
         let mut turns = Turns::default();
         for number in 0..1000 {
-            turns.request(&key(0, number), 0, NONE);
+            turns.request(&key(0, number), USUAL, NONE);
         }
-        assert_eq!(turns.request(&key(1, 0), 0, NONE), Answer::Queued { position: 1 });
-        assert_eq!(turns.request(&key(0, 1000), 0, NONE), Answer::Queued { position: 1001 });
+        assert_eq!(turns.request(&key(1, 0), USUAL, NONE), Answer::Queued { position: 1 });
+        assert_eq!(turns.request(&key(0, 1000), USUAL, NONE), Answer::Queued { position: 1001 });
         assert_eq!(turns.position("0-2"), Some(3));
         assert_eq!(uids(&turns.serve(Duration::ZERO, tokens(3)).woken), ["0-0", "1-0", "0-1"]);
         assert_eq!(turns.waiting(), 999);
@@ -238,41 +271,87 @@ mod tests {
         for (namespace, number, priority) in
             [(0, 0, 0), (0, 1, 0), (0, 2, 5), (1, 0, 0), (1, 1, -1), (1, 2, 0)]
         {
-            turns.request(&key(namespace, number), priority, NONE);
+            turns.request(&key(namespace, number), Priority { asked: priority, ..USUAL }, NONE);
         }
         let woken = turns.serve(Duration::ZERO, tokens(6)).woken;
         assert_eq!(uids(&woken), ["0-2", "1-0", "0-0", "1-2", "0-1", "1-1"]);
     }
 
     #[test]
+    fn a_call_that_may_have_been_made_goes_before_every_priority() {
+        let mut turns = Turns::default();
+        turns.request(&key(0, 0), Priority { asked: i32::MAX, ..USUAL }, NONE);
+        turns.request(&key(0, 1), Priority { repeats: true, asked: i32::MIN }, NONE);
+        turns.request(&key(0, 2), Priority { repeats: true, asked: 3 }, NONE);
+        assert_eq!(uids(&turns.serve(Duration::ZERO, tokens(3)).woken), ["0-2", "0-1", "0-0"]);
+    }
+
+    #[test]
+    fn another_priority_moves_a_key_and_keeps_the_time_of_its_arrival() {
+        let mut turns = Turns::default();
+        let asked = |asked| Priority { asked, ..USUAL };
+        for number in 0..4 {
+            turns.request(&key(0, number), asked(0), NONE);
+        }
+        turns.request(&key(1, 0), asked(0), NONE);
+        assert_eq!(turns.request(&key(0, 3), asked(7), NONE), Answer::Queued { position: 1 });
+        assert_eq!(turns.request(&key(0, 0), asked(-7), NONE), Answer::Queued { position: 4 });
+        assert_eq!(turns.request(&key(0, 0), asked(0), NONE), Answer::Queued { position: 2 });
+        assert_eq!(turns.waiting(), 5);
+        let woken = turns.serve(Duration::ZERO, tokens(9)).woken;
+        assert_eq!(uids(&woken), ["0-3", "1-0", "0-0", "0-1", "0-2"]);
+    }
+
+    #[test]
+    fn tokens_are_kept_for_so_many_keys_at_a_time_and_the_rest_stay_in_the_bucket() {
+        let mut turns = Turns::keeping(Some(2));
+        for number in 0..4 {
+            turns.request(&key(0, number), USUAL, NONE);
+        }
+        let mut taken = 0;
+        let mut take = || {
+            taken += 1;
+            Ok(())
+        };
+        let served = turns.serve(Duration::ZERO, &mut take);
+        assert_eq!((uids(&served.woken), served.again_in), (vec!["0-0", "0-1"], Some(RESERVED_FOR)));
+        assert!(turns.keeps_for("0-0") && !turns.keeps_for("0-2"));
+        assert_eq!(turns.request(&key(0, 1), USUAL, NONE), Answer::Granted);
+        assert_eq!(uids(&turns.serve(Duration::ZERO, &mut take).woken), ["0-2"]);
+        assert!(turns.forget("0-0") && !turns.forget("0-0"));
+        assert_eq!(uids(&turns.serve(Duration::ZERO, &mut take).woken), ["0-3"]);
+        assert_eq!(taken, 3, "what the forgotten one had goes on");
+    }
+
+    #[test]
     fn asking_again_neither_loses_nor_doubles_the_place() {
         let mut turns = Turns::default();
         for number in [0, 1, 0, 0] {
-            turns.request(&key(0, number), 0, NONE);
+            turns.request(&key(0, number), USUAL, NONE);
         }
         assert_eq!(turns.waiting(), 2);
         assert_eq!(uids(&turns.serve(Duration::ZERO, tokens(9)).woken), ["0-0", "0-1"]);
-        assert_eq!(turns.request(&key(0, 0), 0, NONE), Answer::Granted);
-        assert_eq!(turns.request(&key(0, 0), 0, NONE), Answer::Queued { position: 0 });
+        assert_eq!(turns.request(&key(0, 0), USUAL, NONE), Answer::Granted);
+        assert_eq!(turns.request(&key(0, 0), USUAL, NONE), Answer::Queued { position: 0 });
     }
 
     #[test]
     fn a_reservation_that_nobody_takes_goes_to_the_next() {
         let mut turns = Turns::default();
-        turns.request(&key(0, 0), 0, NONE);
-        turns.request(&key(0, 1), 0, NONE);
+        turns.request(&key(0, 0), USUAL, NONE);
+        turns.request(&key(0, 1), USUAL, NONE);
         let served = turns.serve(Duration::ZERO, tokens(1));
         assert_eq!((uids(&served.woken), served.again_in), (vec!["0-0"], Some(Duration::from_secs(1))));
         assert!(turns.serve(RESERVED_FOR / 2, NONE).woken.is_empty());
         assert_eq!(uids(&turns.serve(RESERVED_FOR, NONE).woken), ["0-1"]);
         // One that is forgotten or comes back unused does so too; without anyone to take it, it is gone.
-        turns.request(&key(0, 2), 0, NONE);
+        turns.request(&key(0, 2), USUAL, NONE);
         turns.forget("0-1");
         assert_eq!(uids(&turns.serve(RESERVED_FOR, NONE).woken), ["0-2"]);
-        assert_eq!(turns.request(&key(0, 2), 0, NONE), Answer::Granted);
+        assert_eq!(turns.request(&key(0, 2), USUAL, NONE), Answer::Granted);
         turns.give_back();
         assert_eq!(turns.serve(RESERVED_FOR, NONE).again_in, None);
-        assert_eq!(turns.request(&key(0, 3), 0, NONE), Answer::Queued { position: 0 });
+        assert_eq!(turns.request(&key(0, 3), USUAL, NONE), Answer::Queued { position: 0 });
     }
 
     #[derive(Clone, Debug)]
@@ -294,6 +373,33 @@ mod tests {
 
     proptest! {
         #[test]
+        fn however_late_they_come_for_their_tokens_the_service_finds_its_bucket_filled(
+            size in 2_u32..60,
+            steps in prop::collection::vec((0_u64..40_000, 0_usize..8), 1..300),
+        ) {
+            let mut buckets = Buckets::new(&Quotas::parse(&format!("StartJobRun=1:{size}")).unwrap());
+            let mut turns = Turns::keeping(buckets.keep_at_most(Operation::StartJobRun));
+            let (mut now, mut number) = (Duration::ZERO, 0);
+            // Of the service: its bucket, and when it was last looked at.
+            let (mut level, mut looked) = (f64::from(size), Duration::ZERO);
+            let mut woken: Vec<RunKey> = Vec::new();
+            for (millis, arrivals) in steps {
+                now += Duration::from_millis(millis);
+                let late = std::mem::take(&mut woken);
+                let fresh = (0..arrivals).map(|_| { number += 1; key(number % 3, number) });
+                for key in late.into_iter().chain(fresh) {
+                    let asked = turns.request(&key, USUAL, || buckets.take(Operation::StartJobRun, now));
+                    if asked == Answer::Granted {
+                        level = (level + now.saturating_sub(looked).as_secs_f64()).min(f64::from(size)) - 1.0;
+                        looked = now;
+                        prop_assert!(level > -1e-6, "{level} at {now:?}");
+                    }
+                }
+                woken.extend(turns.serve(now, || buckets.take(Operation::StartJobRun, now)).woken);
+            }
+        }
+
+        #[test]
         fn grants_are_bounded_in_order_and_reach_everyone(acts in prop::collection::vec(act(), 1..200)) {
             let mut buckets = Buckets::new(&Quotas::parse("StartJobRun=1:5").unwrap());
             let mut turns = Turns::default();
@@ -308,7 +414,7 @@ mod tests {
                     Act::Request(namespace, number) => {
                         let key = key(namespace, number);
                         let reserved = turns.reserved.contains_key(&key.uid);
-                        match turns.request(&key, 0, &mut take) {
+                        match turns.request(&key, USUAL, &mut take) {
                             Answer::Granted if reserved => unused += 1,
                             Answer::Granted => {
                                 prop_assert!(line.is_empty());
@@ -348,7 +454,7 @@ mod tests {
             }
             // Nobody starves: each waits at most as long as its position says.
             for key in &line {
-                let Answer::Queued { position } = turns.request(key, 0, NONE) else { panic!("not queued") };
+                let Answer::Queued { position } = turns.request(key, USUAL, NONE) else { panic!("not queued") };
                 prop_assert!(position < line.len());
             }
             let end = now + Duration::from_secs(line.len() as u64 + 1);

@@ -103,11 +103,9 @@ impl Pass<'_> {
         let scope = self.scope();
         let client = self.context.pool.client(&scope);
         let never_started = self.context.job_runs.get(self.uid).never_started;
-        // A run that may exist goes first: its object lacks nothing but the id.
-        let priority = (!never_started).into();
-        let grant = match client.limiter().request(TurnKind::Start, &self.key(), priority) {
+        let grant = match self.ask_for_turn(TurnKind::Start, !never_started) {
             Turn::Granted(grant) => grant,
-            Turn::Queued { position } => return self.await_turn(&scope, position).await,
+            Turn::Queued(place) => return self.await_turn(TurnKind::Start, place).await,
         };
         // From here on the run may exist, whatever comes back.
         self.context.job_runs.update(self.uid, |memory| {
@@ -180,32 +178,6 @@ impl Pass<'_> {
             | Class::AlreadyTerminated
             | Class::NamespaceTaken => self.report_then(&Situation::Trouble(&message), Next::Backoff).await,
         }
-    }
-
-    /// Says where in the queue the run is, once, and only if the wait is worth telling.
-    async fn await_turn(&self, scope: &Scope, position: usize) -> Result {
-        let next = Next::After(timing::QUEUE_CHECK);
-        let limiter = self.context.pool.client(scope).limiter().clone();
-        let rate = limiter.per_second(TurnKind::Start.operation()).filter(|rate| *rate > 0.0);
-        let Some(rate) = rate else { return Ok(Progress::End(next)) };
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let seconds = (position + 1) as f64 / rate;
-        if seconds < timing::WAIT_WORTH_TELLING.as_secs_f64() || self.tells_of_queue() {
-            return Ok(Progress::End(next));
-        }
-        let message = format!(
-            "waits for its turn: the AWS quota allows {rate} job run starts a second, and about {position} were before \
-             it when it was queued (about {seconds:.0} s)"
-        );
-        self.report_then(&Situation::Waiting { reason: reason::WAITING_FOR_QUOTA, message: &message }, next)
-            .await
-    }
-
-    fn tells_of_queue(&self) -> bool {
-        let conditions =
-            self.run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        emrcontainers_api::condition::find(conditions, emrcontainers_api::condition::READY)
-            .is_some_and(|ready| ready.reason.as_deref() == Some(reason::WAITING_FOR_QUOTA))
     }
 
     /// Saves the id that the service gave. It stays in memory until then: if the write fails, the call isn't repeated.

@@ -21,12 +21,10 @@ impl Pass<'_> {
     /// Cancels the run when its turn has come.
     pub async fn cancel(&self, submitted: &Submitted) -> Result {
         self.track(submitted);
-        let client = self.context.pool.client(&self.scope());
-        let grant = match client.limiter().request(TurnKind::Cancel, &self.key(), 0) {
-            Turn::Granted(grant) => grant,
-            Turn::Queued { .. } => return Ok(Progress::End(Next::After(timing::QUEUE_CHECK))),
-        };
-        self.cancel_with(grant, submitted).await
+        match self.ask_for_turn(TurnKind::Cancel, false) {
+            Turn::Granted(grant) => self.cancel_with(grant, submitted).await,
+            Turn::Queued(place) => self.await_turn(TurnKind::Cancel, place).await,
+        }
     }
 
     async fn cancel_with(&self, grant: Grant, submitted: &Submitted) -> Result {
@@ -86,7 +84,6 @@ impl Pass<'_> {
     /// Takes the finalizer off.
     pub async fn release(&self) -> Result {
         self.context.poller.untrack(self.uid);
-        self.context.pool.client(&self.scope()).limiter().forget(self.uid);
         if self.context.retain(&**self.run) {
             let note = "the job run is left as it is, because the deletion policy is retain";
             self.context.events.publish(&self.run.object_ref(&()), EventType::Normal, reason::RETAINED, note);

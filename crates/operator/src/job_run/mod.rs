@@ -14,6 +14,7 @@ pub mod report;
 pub mod request;
 pub mod status;
 pub mod target;
+mod turn;
 
 use std::sync::Arc;
 
@@ -83,6 +84,11 @@ impl Reconciled for JobRun {
         context.job_run_scopes.get(namespace, name)
     }
 
+    fn may_call(&self, context: &Context) -> bool {
+        let uid = self.metadata.uid.as_deref().unwrap_or_default();
+        context.pool.client(&context.scope_of_run(self)).limiter().keeps_for(uid)
+    }
+
     async fn step(object: &Arc<Self>, context: &Context) -> Result<Progress<Self>, PassError> {
         step(object, context).await
     }
@@ -106,7 +112,11 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
     if let Some(why) = context.foreign(place).filter(|_| !view.retain && !plan::settled(run)) {
         return pass.trouble(&why).await;
     }
-    match plan::plan(&view) {
+    let step = plan::plan(&view);
+    if !matches!(step, Step::Start(_) | Step::Cancel(_)) {
+        pass.leave_queue();
+    }
+    match step {
         Step::Rest => Ok(pass.rest()),
         Step::Acknowledge => pass.acknowledge().await,
         Step::Refuse(why) => pass.refuse(&why).await,

@@ -66,6 +66,8 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         Situation::Reference { why, .. } => {
             (EventType::Normal, reason::WAITING_FOR_REFERENCE, (*why).to_owned())
         }
+        // That it waits is an event; where it stands meanwhile is not.
+        Situation::Waiting { reason, .. } if waits_already(run, reason) => return,
         Situation::Waiting { reason, message } => (EventType::Normal, *reason, (*message).to_owned()),
         Situation::Trouble(message) if message.starts_with("AccessDenied") => {
             (EventType::Warning, reason::ACCESS_DENIED, (*message).to_owned())
@@ -126,6 +128,11 @@ fn tell_of_state(
         context.metrics.state_lag(lag.unsigned_abs());
         tracing::info!(state = seen.state, id = after.id.as_deref().unwrap_or_default(), "job run ended");
     }
+}
+
+fn waits_already(run: &JobRun, reason: &str) -> bool {
+    let ready = run.status.as_ref().and_then(|status| condition::find(&status.conditions, condition::READY));
+    ready.is_some_and(|ready| ready.reason.as_deref() == Some(reason))
 }
 
 /// What `Ready` says.

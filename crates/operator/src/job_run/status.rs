@@ -4,8 +4,8 @@
 //! is never left; no AWS request id gets in.
 
 use emrcontainers_api::condition::{
-    self, ConditionStatus, READY, RECONCILING, RECOVERABLE, REFERENCES_RESOLVED, RESOURCE_SYNCED, STALLED,
-    TERMINAL, Wanted,
+    self, ADVISORY, ConditionStatus, READY, RECONCILING, RECOVERABLE, REFERENCES_RESOLVED, RESOURCE_SYNCED,
+    STALLED, TERMINAL, Wanted,
 };
 use emrcontainers_api::job_run::{
     CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobRun, JobRunLogs, JobRunStatus, PENDING, RUNNING,
@@ -15,7 +15,7 @@ use emrcontainers_api::overrides::ConfigurationOverrides;
 use emrcontainers_api::status::AckResourceMetadata;
 use jiff::Timestamp;
 
-use super::plan;
+use super::{plan, turn};
 use crate::emr::poll::Observed;
 use crate::settings::JobReadyPolicy;
 
@@ -114,6 +114,10 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunSt
             Situation::Acknowledged if status.id.is_none() => return status,
             _ => submitted(references(manner), &status, manner.ready),
         };
+    let wanted = match turn::advice(run) {
+        Some(advice) => wanted.yes(ADVISORY, turn::INVALID_PRIORITY, &advice),
+        None => wanted,
+    };
     status.conditions = wanted.apply(&before.conditions, manner.now);
     status
 }

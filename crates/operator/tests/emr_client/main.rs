@@ -148,8 +148,8 @@ async fn a_throttle_is_not_repeated_and_slows_the_next_call_down() {
         let throttled = rig.client.describe_virtual_cluster("vc1").await.unwrap_err();
         assert_eq!((throttled.class, throttled.status), (Class::Throttled, Some(status)), "{throttled}");
         assert_eq!(rig.attempts.0.lock().unwrap().len(), 1);
-        assert!(rig.client.limiter().per_second(Operation::DescribeVirtualCluster).unwrap() <= 10.1);
-        assert_eq!(rig.client.limiter().per_second(Operation::ListJobRuns), None);
+        assert!(rig.client.limiter().pace(Operation::DescribeVirtualCluster).unwrap().per_second <= 10.1);
+        assert_eq!(rig.client.limiter().pace(Operation::ListJobRuns), None);
     }
 }
 

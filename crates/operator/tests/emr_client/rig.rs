@@ -11,7 +11,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use emrcontainers_operator::emr::Client;
 use emrcontainers_operator::emr::error::{Class, EmrError};
-use emrcontainers_operator::emr::limit::{Grant, Kind, RunKey, Turn};
+use emrcontainers_operator::emr::limit::{Grant, Kind, Priority, RunKey, Turn};
 use emrcontainers_operator::emr::observe::Observer;
 use emrcontainers_operator::emr::operation::Operation;
 use emrcontainers_operator::emr::pool::{Pool, PoolConfig, Scope};
@@ -89,9 +89,9 @@ pub(crate) async fn rig(replies: impl IntoIterator<Item = (u16, &'static str, Va
 }
 
 pub(crate) fn grant(client: &Client, kind: Kind) -> Grant {
-    match client.limiter().request(kind, &RunKey::new("uid", "default", "run"), 0) {
+    match client.limiter().request(kind, &RunKey::new("uid", "default", "run"), Priority::default()) {
         Turn::Granted(grant) => grant,
-        Turn::Queued { .. } => panic!("no quota"),
+        Turn::Queued(_) => panic!("no quota"),
     }
 }
 

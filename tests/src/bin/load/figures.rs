@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::phase::Phase;
+use crate::quota::QuotaUse;
+use crate::removal::Removal;
 use crate::restart::Restart;
 use crate::watching::Seen;
 use crate::workload::Created;
@@ -40,6 +42,10 @@ pub(crate) struct Figures {
     pub(crate) steady: Option<Phase>,
     pub(crate) resident_steady_mib: Option<f64>,
     pub(crate) peak_mib: f64,
+    /// With `--delete`: from the request that deletes all to when they are gone.
+    pub(crate) removal: Option<Removal>,
+    /// With quotas: how much of that of StartJobRun was used.
+    pub(crate) quota: Option<QuotaUse>,
     pub(crate) restart: Option<Restart>,
     pub(crate) kills: usize,
     pub(crate) watch_restarts: usize,
@@ -123,7 +129,7 @@ impl Times {
 }
 
 /// When the first StartJobRun that was accepted came in, by the run's name.
-fn starts(requests: &[LoggedRequest]) -> HashMap<&str, Timestamp> {
+pub(crate) fn starts(requests: &[LoggedRequest]) -> HashMap<&str, Timestamp> {
     let mut starts = HashMap::new();
     for request in requests {
         if request.operation != "StartJobRun" || request.error_code.is_some() {

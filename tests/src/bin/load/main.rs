@@ -14,6 +14,8 @@ mod figures;
 mod machine;
 mod options;
 mod phase;
+mod quota;
+mod removal;
 mod report;
 mod restart;
 mod rig;
@@ -31,7 +33,8 @@ use crate::options::{Command, Options};
 #[tokio::main]
 async fn main() -> ExitCode {
     let Options { standard, command, scenario } = Options::parse();
-    let command = Command::of(&command, scenario.controllers);
+    let scenario = scenario.completed();
+    let command = Command::of(&command, &scenario);
     let ended = match (command, standard) {
         (Ok(command), Some(directory)) => standard::run(&command, &scenario, &directory).await,
         (Ok(command), None) => run::one(&command, &scenario).await,

@@ -23,13 +23,25 @@ pub(crate) struct Options {
     pub(crate) scenario: Scenario,
     /// The controller; {aws_url}, {metrics_addr}, {healthz_addr} and {kubeconfig} are filled in, KUBECONFIG and AWS
     /// credentials are in its environment. It must answer /healthz, and its first process must be the controller
-    /// itself. Without it, the operator next to this program runs with `--aws-quotas off`
+    /// itself. Without it, the operator next to this program runs with the quotas of `--quotas`
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }
 
+/// How many JobRuns each owner has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owners(pub(crate) Vec<usize>);
+
+/// Quotas as they were given, and as the simulator reads them.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenQuotas {
+    pub(crate) text: String,
+    pub(crate) read: Quotas,
+}
+
 /// One load and what is measured of it.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Scenario {
     /// JobRuns
     #[arg(long, default_value_t = 1000)]
@@ -40,6 +52,10 @@ pub(crate) struct Scenario {
     /// Namespaces that they are spread over, at most one for each VirtualCluster
     #[arg(long, default_value_t = 1)]
     pub(crate) namespaces: usize,
+    /// JobRuns of each owner, such as 900,11x9: each has a namespace and a VirtualCluster, and all create at the same
+    /// pace. In place of --runs, --clusters and --namespaces
+    #[arg(long, value_parser = owners, value_name = "RUNS,RUNSxOWNERS", conflicts_with_all = ["runs", "clusters", "namespaces"])]
+    pub(crate) owners: Option<Owners>,
     /// JobRuns created a second; without it, all at once
     #[arg(long, value_name = "PER_SECOND")]
     pub(crate) rate: Option<f64>,
@@ -73,9 +89,13 @@ pub(crate) struct Scenario {
     /// Lose this share of the replies to StartJobRun after it was done
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub(crate) lose: f64,
-    /// Quotas of the simulated AWS: off, documented, or Operation=refill:bucket,...,all=refill:bucket
-    #[arg(long, value_parser = str::parse::<Quotas>, default_value = "off")]
-    pub(crate) quotas: Quotas,
+    /// Quotas of the simulated AWS and of the operator: off, documented, or
+    /// Operation=refill:bucket,...,all=refill:bucket
+    #[arg(long, value_parser = quotas, default_value = "off")]
+    pub(crate) quotas: GivenQuotas,
+    /// At the end delete all JobRuns at once, and measure until they are gone
+    #[arg(long)]
+    pub(crate) delete: bool,
     /// Time that each AWS call takes at least
     #[arg(long, value_parser = seconds, default_value = "0s", value_name = "TIME")]
     pub(crate) aws_latency: Duration,
@@ -109,6 +129,23 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
+    /// With what follows from the owners.
+    pub(crate) fn completed(self) -> Self {
+        let Some(Owners(owners)) = &self.owners else { return self };
+        let (runs, number) = (owners.iter().sum(), owners.len());
+        Self { runs, clusters: number, namespaces: number, ..self }
+    }
+
+    /// How many JobRuns each VirtualCluster gets.
+    pub(crate) fn shares(&self) -> Vec<usize> {
+        match &self.owners {
+            Some(Owners(owners)) => owners.clone(),
+            None => (0..self.clusters)
+                .map(|index| (self.runs + self.clusters - 1 - index) / self.clusters)
+                .collect(),
+        }
+    }
+
     /// Refuses what makes no sense.
     pub(crate) fn check(&self) -> Result<()> {
         ensure!(
@@ -154,8 +191,11 @@ impl Scenario {
         if self.lose > 0.0 {
             words.push(format!("{} % of the replies to StartJobRun lost", self.lose * 100.0));
         }
-        if self.quotas != Quotas::off() {
-            words.push("AWS quotas in force".to_owned());
+        if let Some(Owners(owners)) = &self.owners {
+            words.push(format!("{owners:?} of each owner"));
+        }
+        if self.quotas.read != Quotas::off() {
+            words.push(format!("AWS quotas {} in force", self.quotas.text));
         }
         if !self.aws_latency.is_zero() {
             words.push(format!("{} ms for each AWS call", self.aws_latency.as_millis()));
@@ -179,7 +219,7 @@ pub(crate) struct Command {
 
 impl Command {
     /// The command given, or our operator's.
-    pub(crate) fn of(words: &[String], controllers: usize) -> Result<Self> {
+    pub(crate) fn of(words: &[String], scenario: &Scenario) -> Result<Self> {
         if !words.is_empty() {
             return Ok(Self { words: words.to_vec() });
         }
@@ -192,17 +232,34 @@ impl Command {
             "--aws-region=us-west-2",
             "--metrics-addr={metrics_addr}",
             "--healthz-addr={healthz_addr}",
-            "--aws-quotas=off",
         ];
         let mut words = vec![binary];
         words.extend(arguments.map(str::to_owned));
-        words.push(if controllers > 1 {
+        words.push(format!("--aws-quotas={}", scenario.quotas.text));
+        words.push(if scenario.controllers > 1 {
             format!("--leader-election-namespace={LEASE_NAMESPACE}")
         } else {
             "--enable-leader-election=false".to_owned()
         });
         Ok(Self { words })
     }
+}
+
+/// `900,11x9`: one owner with 900 and nine with 11 each.
+fn owners(text: &str) -> Result<Owners> {
+    let mut owners = Vec::new();
+    for entry in text.split(',') {
+        let (runs, number) = entry.split_once('x').unwrap_or((entry, "1"));
+        let [runs, number] = [runs, number].map(|count| count.trim().parse::<usize>());
+        let (runs, number) = (runs.context("not like 900,11x9")?, number.context("not like 900,11x9")?);
+        ensure!(runs > 0 && number > 0, "an owner has at least one JobRun");
+        owners.extend(std::iter::repeat_n(runs, number));
+    }
+    Ok(Owners(owners))
+}
+
+fn quotas(text: &str) -> Result<GivenQuotas> {
+    Ok(GivenQuotas { text: text.to_owned(), read: text.parse()? })
 }
 
 /// `3s`, `0.5s`, or a number of seconds.

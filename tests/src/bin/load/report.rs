@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::figures::{Figures, Quantiles};
 use crate::phase::Phase;
+use crate::removal::Removal;
 use crate::run::mib;
 
 /// What has no value in a load.
@@ -113,6 +114,7 @@ fn rows(figures: &Figures) -> Vec<(&'static str, String)> {
     ];
     rows.extend(steady_rows(figures));
     rows.push(("restart: first StartJobRun; resident; peak; list pages", restart(figures)));
+    rows.extend(quota_rows(figures));
     rows.extend([
         ("created a second", format!("{:.0}", figures.created_per_second)),
         ("create request", quantiles(times.create)),
@@ -122,6 +124,40 @@ fn rows(figures: &Figures) -> Vec<(&'static str, String)> {
         ("restarts of the watch", figures.watch_restarts.to_string()),
     ]);
     rows
+}
+
+fn quota_rows(figures: &Figures) -> [(&'static str, String); 3] {
+    let quota = figures.quota.as_ref();
+    let removal = figures.removal.as_ref();
+    let nothing = || NOTHING.to_owned();
+    [
+        (
+            "starts; from the first to the last; share of what the quota allows in that time",
+            quota.map_or_else(nothing, |quota| {
+                format!("{}; {:.1} s; {:.4}", quota.starts, quota.seconds, quota.share)
+            }),
+        ),
+        (
+            "last start of each namespace, as a share of that time",
+            quota.map_or_else(nothing, |quota| {
+                let shown: Vec<String> =
+                    quota.last_starts.values().map(|share| format!("{share:.3}")).collect();
+                shown.join(", ")
+            }),
+        ),
+        (
+            "deletion of all: number, time until they are gone; AWS calls; API-server requests a run; CPU",
+            removal.map_or_else(nothing, |Removal { runs, phase }| {
+                let requests = per_run(phase.api_requests, *runs);
+                format!(
+                    "{runs}: {:.1} s; {}; {requests:.2}; {}",
+                    phase.seconds,
+                    phase.aws_calls,
+                    shares(phase)
+                )
+            }),
+        ),
+    ]
 }
 
 fn steady_rows(figures: &Figures) -> [(&'static str, String); 4] {

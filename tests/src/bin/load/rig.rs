@@ -132,7 +132,7 @@ fn aws(scenario: &Scenario) -> Result<Options> {
         pending_for: PENDING,
         submitted_for: SUBMITTED,
         running_for: running_for.context("--job-time must be at least 1.5s")?,
-        quotas: scenario.quotas.clone(),
+        quotas: scenario.quotas.read.clone(),
         latency: scenario.aws_latency,
         max_concurrent_job_runs: scenario.runs.max(1000),
         ..Options::default()

@@ -12,6 +12,8 @@ use crate::figures::{Figures, Times, duplicates, pace};
 use crate::machine::Machine;
 use crate::options::{Command, Scenario};
 use crate::phase::{Mark, Phase};
+use crate::quota::QuotaUse;
+use crate::removal;
 use crate::report;
 use crate::restart;
 use crate::rig::Rig;
@@ -42,7 +44,8 @@ pub(crate) async fn measure(name: &str, command: &Command, scenario: &Scenario) 
     let machine = Machine::read()?;
     eprintln!("{name}: {}", scenario.describe());
     let rig = Rig::start(command, scenario).await?;
-    let workload = Workload::prepare(&rig.plane, scenario.runs, &rig.clusters, scenario.parallel).await?;
+    let workload =
+        Workload::prepare(&rig.plane, &scenario.shares(), &rig.clusters, scenario.parallel).await?;
 
     let begin = Mark::begin(&rig).await?;
     let created = tokio::select! {
@@ -67,6 +70,7 @@ pub(crate) async fn measure(name: &str, command: &Command, scenario: &Scenario) 
         Some(namespace) if scenario.restart => Some(restart::measure(&rig, scenario, namespace).await?),
         _ => None,
     };
+    let removal = if scenario.delete { Some(removal::measure(&rig, scenario).await?) } else { None };
 
     let seen = rig.watching.seen();
     let progress = rig.watching.progress().borrow().clone();
@@ -95,6 +99,8 @@ pub(crate) async fn measure(name: &str, command: &Command, scenario: &Scenario) 
         resident_mib: mib(end.used().resident_bytes),
         resident_steady_mib: steady.as_ref().map(|(_, used)| mib(used.resident_bytes)),
         steady: steady.map(|(phase, _)| phase),
+        removal,
+        quota: QuotaUse::of(&scenario.quotas.read, &created, &requests),
         peak_mib: mib(last.peak_bytes),
         restart,
         kills: rig.controllers.kills().await,

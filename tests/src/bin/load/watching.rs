@@ -75,6 +75,8 @@ pub(crate) struct Progress {
     /// RUNNING or ended.
     pub(crate) running: usize,
     pub(crate) ended: usize,
+    /// Gone from the API server.
+    pub(crate) gone: usize,
     /// Changes after the creation.
     pub(crate) writes: u64,
     /// How often the watch began; changes may be missed between two.
@@ -167,7 +169,8 @@ async fn follow(client: Client, board: Arc<Board>) {
             }
             Ok(Event::Apply(run) | Event::InitApply(run)) => board.note(&run, now),
             Ok(Event::InitDone) => board.progress.send_modify(|progress| progress.begins += 1),
-            Ok(Event::Init | Event::Delete(_)) => {}
+            Ok(Event::Delete(_)) => board.progress.send_modify(|progress| progress.gone += 1),
+            Ok(Event::Init) => {}
             Err(error) => board.progress.send_modify(|progress| progress.error = Some(error.to_string())),
         }
     }

@@ -30,6 +30,7 @@ pub(crate) const PREFIX: &str = "run-";
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     name: String,
+    namespace: String,
     path: String,
     body: Vec<u8>,
 }
@@ -38,6 +39,7 @@ pub(crate) struct Job {
 #[derive(Clone, Debug)]
 pub(crate) struct Created {
     pub(crate) name: String,
+    pub(crate) namespace: String,
     /// Just before the request.
     pub(crate) sent: Timestamp,
     /// Just after its answer.
@@ -59,17 +61,23 @@ pub(crate) fn cluster_name(index: usize) -> String {
 }
 
 impl Workload {
-    /// Makes `number` bodies, spread over `clusters` (the namespace of each), and opens connections.
+    /// Makes as many bodies for each of `clusters` (their namespaces) as its share is, in turns, and opens connections.
     pub(crate) async fn prepare(
         plane: &ControlPlane,
-        number: usize,
+        shares: &[usize],
         clusters: &[String],
         parallel: usize,
     ) -> Result<Self> {
-        let spread = clusters.iter().enumerate().cycle();
-        let jobs: Result<Vec<Job>> = spread
-            .zip(0..number)
-            .map(|((cluster, namespace), run)| {
+        let rounds = 0..shares.iter().copied().max().unwrap_or_default();
+        let turns = rounds.flat_map(|round| {
+            let owners = clusters.iter().zip(shares).enumerate();
+            owners
+                .filter(move |(_, (_, share))| round < **share)
+                .map(|(index, (namespace, _))| (index, namespace))
+        });
+        let jobs: Result<Vec<Job>> = turns
+            .enumerate()
+            .map(|(run, (cluster, namespace))| {
                 Job::new(&format!("{PREFIX}{run:06}"), &cluster_name(cluster), namespace)
             })
             .collect();
@@ -135,6 +143,7 @@ impl Job {
         });
         Ok(Self {
             name: name.to_owned(),
+            namespace: namespace.to_owned(),
             path: format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/jobruns?fieldManager=load"),
             body: serde_json::to_vec(&body)?,
         })
@@ -149,6 +158,6 @@ impl Job {
         let answer = client.request_text(request).await;
         let replied = Timestamp::now();
         answer.with_context(|| format!("can't create JobRun {}", self.name))?;
-        Ok(Created { name: self.name.clone(), sent, replied, late })
+        Ok(Created { name: self.name.clone(), namespace: self.namespace.clone(), sent, replied, late })
     }
 }
