@@ -18,6 +18,8 @@ use crate::{simulator, wait};
 
 /// By how much the time of a signature may differ from when it arrives.
 const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(30);
+/// How long a new process may take to list what there is; where it has to get the lease first, longer.
+const LISTED_WITHIN: Duration = Duration::from_secs(20);
 /// The bucket of passes that take no longer than they should, in seconds.
 const QUICK: &str = "0.5";
 
@@ -75,6 +77,12 @@ impl<'a> Journal<'a> {
             offset.is_some_and(|offset| (offset - jump.offset).abs() < ON_ITS_WAY)
         })
     }
+}
+
+/// Waits until a process has listed what there is, so that it has something to watch.
+pub(super) async fn watches(replicas: &Replicas) -> bool {
+    let listed = |metrics: &Metrics| metrics.sum("emrcontainers_job_runs", &[]);
+    seen(LISTED_WITHIN, async || has_grown(&Evidence::new(), &measured(replicas, listed).await)).await
 }
 
 /// How many calls the operator has given up, or lost.

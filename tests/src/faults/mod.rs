@@ -76,6 +76,7 @@ pub async fn round(plane: &ControlPlane, seed: u64, shape: &Shape) -> Result<Fig
     tokio::select! {
         ended = async { tokio::try_join!(lanes, world.go_on(shape.runs, &over)) } => drop(ended?),
         failed = world.replicas.keep_alive() => failed?,
+        failed = world.look_for_orphans() => failed?,
     }
     world.simulator.clear_faults();
     world.simulator.release();
@@ -85,12 +86,14 @@ pub async fn round(plane: &ControlPlane, seed: u64, shape: &Shape) -> Result<Fig
             if wrong.is_empty() { world.reckon().await } else { Ok(wrong) }
         } => wrong?,
         failed = world.replicas.keep_alive() => { failed?; Vec::new() }
+        failed = world.look_for_orphans() => { failed?; Vec::new() }
     };
     world.replicas.end().await?;
     // What the last process did on its way out counts too.
     if wrong.is_empty() {
         wrong = world.judge().await?;
     }
+    wrong.extend(world.orphans());
     wrong.extend(world.replicas.wrong().await);
     Ok(Figures::of(seed, &world, wrong).await)
 }

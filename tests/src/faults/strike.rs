@@ -82,6 +82,9 @@ pub async fn api(world: &World<'_>, plan: &[Timed<Outage>]) -> Result<()> {
 async fn outage(world: &World<'_>, Outage { kind, lasting }: Outage) -> Result<bool> {
     // Only a watch that was there before can be told that it is too old.
     let truce = if kind == OutageKind::Compact { Some(world.replicas.truce().await) } else { None };
+    if truce.is_some() {
+        evidence::watches(&world.replicas).await;
+    }
     let before = evidence::of_outage(&world.replicas, kind).await;
     let is_felt = async || has_grown(&before, &evidence::of_outage(&world.replicas, kind).await);
     begin(world, kind).await?;

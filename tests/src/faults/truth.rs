@@ -157,6 +157,15 @@ fn judge_kind<'a>(
     wrong
 }
 
+/// Runs that live at AWS though their objects were gone when `objects` were listed, which was before AWS was asked.
+pub fn orphans(created: &BTreeSet<String>, objects: &[DynamicObject], aws: &Snapshot) -> Vec<Wrong> {
+    let there: BTreeSet<String> = objects.iter().map(ResourceExt::name_any).collect();
+    let live = aws.job_runs.iter().filter(|job| job.finished_at.is_none());
+    let orphans = live.filter(|job| created.contains(&job.name) && !there.contains(&job.name));
+    let what = |job: &JobRunSnapshot| format!("{} went while its job {} was {}", job.name, job.id, job.state);
+    orphans.map(|job| Wrong { kind: Kind::Orphan, what: what(job) }).collect()
+}
+
 fn judge_deleted(object: Option<&DynamicObject>, resource: Option<&Resource<'_>>) -> Option<(Kind, String)> {
     if let Some(object) = object {
         let state = status(object, "state");
@@ -271,6 +280,17 @@ mod tests {
             let calls = tokens.iter().map(|token| call("StartJobRun", token)).collect();
             let seen = Seen { runs: done(), calls, ..stray.clone() };
             assert_eq!(kinds(&asked, &seen), [Kind::Duplicate], "{tokens:?}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_goes_before_its_job_is_found() {
+        let created = BTreeSet::from(["a".to_owned()]);
+        for (objects, state, expected) in
+            [(vec![], "RUNNING", 1), (vec![], "CANCELLED", 0), (vec![object("RUNNING")], "RUNNING", 0)]
+        {
+            let aws = Snapshot { job_runs: vec![job("j1", state)], ..seen().aws };
+            assert_eq!(orphans(&created, &objects, &aws).len(), expected, "{objects:?}, {state}");
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Must not: know what goes wrong. Invariant: users repeat what failed until it is done, so what they asked for is known.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::counters;
 use super::plan::{self, Deed, Fate, Timed};
 use super::replicas::Replicas;
 use super::tally::Tally;
-use super::truth::{self, Asked, Seen, Wrong};
+use super::truth::{self, Asked, Kind, Seen, Wrong};
 use crate::clock::Clock;
 use crate::control_plane::ControlPlane;
 use crate::manifest::{job_run, virtual_cluster};
@@ -31,6 +32,8 @@ const PARALLEL: usize = 4;
 const CLUSTERS: usize = 2;
 /// How often users create a run beside those of the plan, so that there is always something that can go wrong.
 const MORE_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked whether an object went too early: a cancellation takes a few hundred milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// For how long users try again: longer than any outage lasts.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// How long the operator's figures may take to be as they should; a scrape shows what was a moment ago.
@@ -82,6 +85,7 @@ pub struct World<'a> {
     runs: Api<DynamicObject>,
     clusters: Api<DynamicObject>,
     asked: Mutex<Asked>,
+    orphans: Mutex<BTreeMap<String, Wrong>>,
 }
 
 impl<'a> World<'a> {
@@ -115,9 +119,20 @@ impl<'a> World<'a> {
         let replicas = Replicas::start(builder, replicas, directory, leases, tally.clone()).await?;
         let runs = objects::ours(&client, namespace.name(), "JobRun");
         let clusters = objects::ours(&client, namespace.name(), "VirtualCluster");
-        let asked = Mutex::default();
-        let world =
-            Self { plane, client, namespace, simulator, replicas, clock, tally, runs, clusters, asked };
+        let (asked, orphans) = (Mutex::default(), Mutex::default());
+        let world = Self {
+            plane,
+            client,
+            namespace,
+            simulator,
+            replicas,
+            clock,
+            tally,
+            runs,
+            clusters,
+            asked,
+            orphans,
+        };
         for cluster in 0..CLUSTERS {
             world.create_cluster(&cluster_name(cluster)).await?;
         }
@@ -181,6 +196,24 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Looks for objects that go before their jobs have ended, for ever: once all is calm it can't be seen any more.
+    pub async fn look_for_orphans(&self) -> Result<()> {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let created = self.with(|asked| asked.runs.created.keys().cloned().collect());
+            // While the API server is away nothing goes.
+            let Ok(objects) = self.runs.list(&ListParams::default()).await else { continue };
+            let found = truth::orphans(&created, &objects.items, &self.simulator.snapshot());
+            let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+            orphans.extend(found.into_iter().map(|wrong| (wrong.what.clone(), wrong)));
+        }
+    }
+
+    /// What was found of that.
+    pub fn orphans(&self) -> Vec<Wrong> {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     async fn create(&self, run: usize) -> Result<()> {
         let name = plan::name(run);
         let yaml = job_run(&name, &cluster_name(run % CLUSTERS), "");
@@ -242,12 +275,14 @@ impl<'a> World<'a> {
     pub async fn settle(&self, deadline: Duration) -> Result<Vec<Wrong>> {
         let calm = wait::eventually(deadline, "all should be as AWS has it", async || {
             let wrong = self.judge().await?;
+            // What was done twice can't be undone.
+            let hopeless = wrong.iter().any(|wrong| wrong.kind == Kind::Duplicate);
             match wrong.first() {
-                Some(first) => bail!("{} things are wrong, the first: {first}", wrong.len()),
-                None => Ok(Some(())),
+                Some(first) if !hopeless => bail!("{} things are wrong, the first: {first}", wrong.len()),
+                Some(_) | None => Ok(Some(wrong)),
             }
         });
-        if calm.await.is_ok() { Ok(Vec::new()) } else { self.judge().await }
+        if let Ok(wrong) = calm.await { Ok(wrong) } else { self.judge().await }
     }
 }
 

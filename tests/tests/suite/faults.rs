@@ -1,6 +1,6 @@
 //! Rounds of faults, each with a fresh seed: whatever goes wrong, every run is started once and every status is true.
 //!
-//! Every family strikes in one of them and must have been felt. `make faults` runs many more and longer rounds.
+//! Every family (but short outages, where there is a longer one) strikes in one of them and must have been felt. `make faults` runs many more and longer rounds.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn round(plane: &ControlPlane, families: &[Family]) -> Result<()> {
     plane.install_crds().await?;
     let shape = Shape {
         runs: 40,
-        length: Duration::from_secs(5),
+        length: Duration::from_secs(4),
         // Longer than the operator would hold on to a lease.
         long_outage: Duration::from_secs(12),
         families: families.iter().copied().collect(),
@@ -50,8 +50,7 @@ async fn rights_and_statuses_that_are_withheld_for_a_while_lose_nothing() -> Res
 #[tokio::test]
 async fn an_api_server_that_goes_and_comes_back_loses_nothing() -> Result<()> {
     let plane = ControlPlane::start().await?;
-    let families =
-        [Family::Freezes, Family::Outages, Family::LongOutages, Family::Compactions, Family::Deletions];
+    let families = [Family::Freezes, Family::LongOutages, Family::Compactions, Family::Deletions];
     round(&plane, &families).await
 }
 
