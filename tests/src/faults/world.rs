@@ -32,7 +32,9 @@ const PARALLEL: usize = 4;
 const CLUSTERS: usize = 2;
 /// How often users create a run beside those of the plan, so that there is always something that can go wrong.
 const MORE_EVERY: Duration = Duration::from_millis(500);
-/// How often it is looked whether an object went too early: a cancellation takes a few hundred milliseconds.
+/// How long a cancellation takes: long enough for an object to go too early, and to be missed.
+const CANCEL_FOR: Duration = Duration::from_millis(1500);
+/// How often it is looked whether one did.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// For how long users try again: longer than any outage lasts.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -96,6 +98,7 @@ impl<'a> World<'a> {
         let options = Options {
             throttle_form: ThrottleForm::TooManyRequestsException,
             clock_skew: Some(CLOCK_SKEW),
+            cancel_for: CANCEL_FOR,
             ..simulator::quick()
         };
         let simulator = emr_simulator::start(options).await?;
@@ -275,11 +278,13 @@ impl<'a> World<'a> {
     pub async fn settle(&self, deadline: Duration) -> Result<Vec<Wrong>> {
         let calm = wait::eventually(deadline, "all should be as AWS has it", async || {
             let wrong = self.judge().await?;
-            // What was done twice can't be undone.
-            let hopeless = wrong.iter().any(|wrong| wrong.kind == Kind::Duplicate);
+            // What was done twice can't be undone; all else may still come right, so it isn't told then.
+            let twice: Vec<_> = wrong.iter().filter(|wrong| wrong.kind == Kind::Duplicate).cloned().collect();
             match wrong.first() {
-                Some(first) if !hopeless => bail!("{} things are wrong, the first: {first}", wrong.len()),
-                Some(_) | None => Ok(Some(wrong)),
+                Some(first) if twice.is_empty() => {
+                    bail!("{} things are wrong, the first: {first}", wrong.len())
+                }
+                Some(_) | None => Ok(Some(twice)),
             }
         });
         if let Ok(wrong) = calm.await { Ok(wrong) } else { self.judge().await }
