@@ -3,6 +3,7 @@
 //! Invariant: the same seed and shape give the same plan; every family that is asked for strikes at least once; every
 //! endless run is deleted in the end.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -136,6 +137,7 @@ fn aws(dice: &mut StdRng, shape: &Shape) -> Lane<Trouble> {
     ];
     let gap = Duration::ZERO..Duration::from_secs(1);
     let once = asked(shape, &[(Family::Timeouts, Family::Timeouts)]);
+    let mut struck = BTreeSet::new();
     lane(dice, shape.length, gap, &asked(shape, &kinds), &once, |dice, family| {
         let kinds = match family {
             Family::LostReplies => &[FaultKind::ReplyLost][..],
@@ -148,7 +150,8 @@ fn aws(dice: &mut StdRng, shape: &Shape) -> Lane<Trouble> {
         let delay = between(dice, Duration::from_millis(100), Duration::from_secs(3));
         let fraction = dice.random_range(0.3..1.0);
         let lasting = between(dice, Duration::from_millis(500), Duration::from_secs(3));
-        let operation = operation.unwrap_or("*");
+        // The first time any call will do: there may be none of the one that is drawn.
+        let operation = operation.filter(|_| !struck.insert(family)).unwrap_or("*");
         let trouble = Trouble { family, kind, operation, share: fraction, delay: Duration::ZERO, lasting };
         let trouble = match family {
             Family::AwsErrors => Trouble { share: 0.5, ..trouble },
@@ -208,8 +211,6 @@ fn between(dice: &mut StdRng, from: Duration, to: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use clap::ValueEnum;
 
     use super::*;
