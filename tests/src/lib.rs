@@ -13,6 +13,7 @@
 //! | [`tls_front`] | the same behind HTTPS with a certificate authority that nobody knows |
 //! | [`line`] | a way to a server on which requests can be held up |
 //! | [`operator`] | the operator under test |
+//! | [`clock`] | a wall clock for processes that can be set wrong |
 //! | [`chart`] | helm, and the operator as the chart deploys it |
 //! | [`cluster`] | all of it together, what most suites start from |
 //! | [`history`], [`verdict`] | every version of an object, and what others read from one |
@@ -20,6 +21,7 @@
 //! | [`wait`] | conditions with a deadline, never a blind sleep |
 
 pub mod chart;
+pub mod clock;
 pub mod cluster;
 pub mod control_plane;
 pub mod documented;

@@ -1,8 +1,12 @@
 //! Who calls: the identity and region that a SigV4 credential stands for.
 //!
-//! Must not check signatures. Invariant: credentials from AssumeRole belong to the role's account.
+//! Must not check signatures, but reads when they were made. Invariant: credentials from AssumeRole belong to the role's account.
 
 use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use crate::options::Options;
 
@@ -32,6 +36,12 @@ impl Credential {
         let access_key = parts.next().map(str::to_owned);
         Self { access_key, region: parts.nth(1).map(str::to_owned) }
     }
+}
+
+/// Reads the time of a signature.
+pub(crate) fn signed_at(date: Option<&str>) -> Option<Timestamp> {
+    let date = DateTime::strptime("%Y%m%dT%H%M%SZ", date?).ok()?;
+    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 #[derive(Debug)]

@@ -62,6 +62,12 @@ pub struct LoggedRequest {
     /// The caller's user agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
+    /// The access key that signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key: Option<String>,
+    /// When it was signed, by the caller's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_at: Option<Timestamp>,
     /// The fault that struck.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultKind>,

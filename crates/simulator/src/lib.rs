@@ -32,7 +32,8 @@
 //! State is apart for each account and region. The region is that of the SigV4 credential scope.
 //! The account is that of the access key: from `--access-key KEY=ACCOUNT`, the key itself when it
 //! is 12 digits, the role's for credentials from AssumeRole, else `--account`. Signatures aren't
-//! checked; unsigned requests belong to the default account and region.
+//! checked, but their time is with `--clock-skew-seconds`; unsigned requests belong to the default
+//! account and region.
 //!
 //! # Control endpoint
 //!

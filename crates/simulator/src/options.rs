@@ -61,6 +61,9 @@ pub struct Options {
     /// Seconds after its start in which lists don't show a run
     #[arg(long = "list-delay-seconds", value_parser = duration, default_value = "0")]
     pub list_delay: Duration,
+    /// Seconds by which the time of a signature may differ, 300 at AWS; any without this
+    #[arg(long = "clock-skew-seconds", value_parser = duration)]
+    pub clock_skew: Option<Duration>,
     /// Whether list items carry failureReason
     #[arg(long, action = ArgAction::SetTrue)]
     pub list_failure_reason: bool,

@@ -14,7 +14,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, post};
 use serde_json::json;
 
-use crate::caller::Credential;
+use crate::caller::{self, Credential};
 use crate::error::ApiError;
 use crate::operation::Operation;
 use crate::paging::Query;
@@ -137,6 +137,7 @@ async fn read(operation: Operation, request: Request) -> Result<Call, ApiError> 
         uri: parts.uri.to_string(),
         body,
         user_agent: header(header::USER_AGENT).map(str::to_owned),
+        signed_at: caller::signed_at(parts.headers.get("x-amz-date").and_then(|date| date.to_str().ok())),
     })
 }
 

@@ -51,6 +51,7 @@ pub(crate) struct Call {
     pub(crate) uri: String,
     pub(crate) body: Bytes,
     pub(crate) user_agent: Option<String>,
+    pub(crate) signed_at: Option<Timestamp>,
 }
 
 /// What becomes of a reply.
@@ -158,6 +159,8 @@ impl Service {
         let body = call.json();
         let reply = if !admitted {
             Err(throttled(form))
+        } else if let Some(error) = call.skewed(now, self.options.clock_skew) {
+            Err(error)
         } else if let Some(error) = fault.as_ref().and_then(|fault| fault.error(form)) {
             Err(error)
         } else if kind == Some(FaultKind::Hang) {
@@ -188,6 +191,8 @@ impl Service {
             error_code: reply.as_ref().err().map(ApiError::label),
             client_token,
             user_agent: call.user_agent.clone(),
+            access_key: call.credential.access_key.clone(),
+            signed_at: call.signed_at,
             fault: kind,
         };
         inner.journal.note(call.operation, entry, !admitted);
@@ -197,6 +202,17 @@ impl Service {
 }
 
 impl Call {
+    /// The error of a signature that is too old, or from the future.
+    fn skewed(&self, now: Timestamp, allowed: Option<Duration>) -> Option<ApiError> {
+        let (signed_at, allowed) = (self.signed_at?, allowed?);
+        if signed_at.duration_since(now).unsigned_abs() <= allowed {
+            return None;
+        }
+        let fault = if signed_at < now { "expired" } else { "not yet current" };
+        let message = format!("Signature {fault}: it is of {signed_at}, and now it is {now}");
+        Some(ApiError::new(403, "InvalidSignatureException", message))
+    }
+
     /// The body as JSON: none when there is none, or when it is something else.
     fn json(&self) -> Result<Value, ApiError> {
         if self.operation.is_sts() {

@@ -1,12 +1,15 @@
-//! What happened in rounds of faults, counted.
+//! What happened in rounds of faults, counted, and as tables.
 //!
 //! Must not: judge. Invariant: sums over rounds are the sums of the rounds' figures.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use clap::ValueEnum;
 use emr_simulator::FaultKind;
 
-use super::plan::{OutageKind, Plan};
+use super::family::Family;
+use super::tally::Count;
 use super::truth::{Kind, Wrong};
 use super::world::World;
 
@@ -17,34 +20,18 @@ pub struct Figures {
     pub rounds: usize,
     /// JobRuns that users created.
     pub runs: usize,
-    /// JobRuns that users deleted.
+    /// VirtualClusters that users created.
+    pub clusters: usize,
+    /// Of both, those that they deleted.
     pub deleted: usize,
-    /// SIGKILLs.
-    pub kills: usize,
-    /// SIGTERMs.
-    pub terms: usize,
-    /// Leaders that stood still until their lease was gone.
-    pub pauses: usize,
-    /// Processes that ended because their lease was gone.
-    pub deposed: usize,
-    /// Processes that were struck between the start of a run and its answer.
-    pub in_start: usize,
+    /// Processes of the operator.
+    pub processes: usize,
     /// AWS calls.
     pub calls: usize,
-    /// Replies that were lost after the call was carried out.
-    pub lost_replies: usize,
-    /// AWS calls answered by 500, 503 or 429.
-    pub errors: usize,
-    /// AWS calls that hung, or were answered late.
-    pub hangs: usize,
-    /// Times that the API server stood still or was lost.
-    pub outages: usize,
-    /// Of these, those with a compaction of etcd.
-    pub compactions: usize,
-    /// Times that the operator had no rights.
-    pub rights: usize,
-    /// Times that statuses could not be written.
-    pub status_writes: usize,
+    /// Of these, those that were struck by a fault.
+    pub struck_calls: usize,
+    /// How often each family struck, and was felt.
+    pub faults: BTreeMap<Family, Count>,
     /// What is wrong.
     pub wrong: Vec<Wrong>,
     /// Seeds of rounds in which something is wrong.
@@ -55,36 +42,24 @@ pub struct Figures {
 
 impl Figures {
     /// The figures of a round that is over.
-    pub async fn of(seed: u64, plan: &Plan, world: &World<'_>, wrong: Vec<Wrong>) -> Self {
+    pub async fn of(seed: u64, world: &World<'_>, wrong: Vec<Wrong>) -> Self {
         let asked = world.asked();
+        for _ in asked.runs.deleted.iter().chain(&asked.clusters.deleted) {
+            world.tally.note(Family::Deletions, true);
+        }
         let requests = world.simulator.requests_since(0);
-        let struck = |kinds: &[FaultKind]| {
-            requests
-                .iter()
-                .filter(|request| request.fault.is_some_and(|fault| kinds.contains(&fault)))
-                .count()
-        };
-        let befell =
-            |kinds: &[OutageKind]| plan.api.iter().filter(|timed| kinds.contains(&timed.what.kind)).count();
-        let blows = world.replicas.blows().await;
+        // A reply that is held is only late.
+        let is_struck = |fault: FaultKind| fault != FaultKind::HoldReply;
         let is_wrong = !wrong.is_empty();
         Self {
             rounds: 1,
-            runs: asked.created.len(),
-            deleted: asked.deleted.len(),
-            kills: blows.kills,
-            terms: blows.terms,
-            pauses: blows.pauses,
-            deposed: blows.deposed,
-            in_start: blows.in_start,
+            runs: asked.runs.created.len(),
+            clusters: asked.clusters.created.len(),
+            deleted: asked.runs.deleted.len() + asked.clusters.deleted.len(),
+            processes: world.replicas.started().await,
             calls: requests.len(),
-            lost_replies: struck(&[FaultKind::ReplyLost]),
-            errors: struck(&[FaultKind::Status500, FaultKind::Status503, FaultKind::Throttle]),
-            hangs: struck(&[FaultKind::Hang, FaultKind::Delay]),
-            outages: befell(&[OutageKind::Freeze, OutageKind::Crash, OutageKind::Compact]),
-            compactions: befell(&[OutageKind::Compact]),
-            rights: befell(&[OutageKind::Rights]),
-            status_writes: befell(&[OutageKind::StatusWrites]),
+            struck_calls: requests.iter().filter(|request| request.fault.is_some_and(is_struck)).count(),
+            faults: world.tally.counts(),
             failing: is_wrong.then_some(seed).into_iter().collect(),
             words: if is_wrong { world.replicas.words().await } else { String::new() },
             wrong,
@@ -95,23 +70,29 @@ impl Figures {
     pub fn add(&mut self, other: Self) {
         self.rounds += other.rounds;
         self.runs += other.runs;
+        self.clusters += other.clusters;
         self.deleted += other.deleted;
-        self.kills += other.kills;
-        self.terms += other.terms;
-        self.pauses += other.pauses;
-        self.deposed += other.deposed;
-        self.in_start += other.in_start;
+        self.processes += other.processes;
         self.calls += other.calls;
-        self.lost_replies += other.lost_replies;
-        self.errors += other.errors;
-        self.hangs += other.hangs;
-        self.outages += other.outages;
-        self.compactions += other.compactions;
-        self.rights += other.rights;
-        self.status_writes += other.status_writes;
+        self.struck_calls += other.struck_calls;
+        for (family, count) in other.faults {
+            let sum = self.faults.entry(family).or_default();
+            sum.struck += count.struck;
+            sum.felt += count.felt;
+        }
         self.wrong.extend(other.wrong);
         self.failing.extend(other.failing);
         self.words = other.words;
+    }
+
+    /// How often a family struck, and was felt.
+    pub fn fault(&self, family: Family) -> Count {
+        self.faults.get(&family).copied().unwrap_or_default()
+    }
+
+    /// Of the families, those that were never felt.
+    pub fn unfelt(&self, families: &BTreeSet<Family>) -> Vec<Family> {
+        families.iter().copied().filter(|family| self.fault(*family).felt == 0).collect()
     }
 
     /// How often something of that kind is wrong.
@@ -119,39 +100,41 @@ impl Figures {
         self.wrong.iter().filter(|wrong| wrong.kind == kind).count()
     }
 
-    fn rows(&self) -> [(&'static str, usize); 22] {
+    fn totals(&self) -> [(&'static str, usize); 14] {
         [
             ("rounds", self.rounds),
-            ("JobRuns created", self.runs),
-            ("JobRuns deleted", self.deleted),
-            ("SIGKILL", self.kills),
-            ("SIGTERM", self.terms),
-            ("leaders that stood still", self.pauses),
-            ("processes that lost their lease", self.deposed),
-            ("blows between start and answer", self.in_start),
+            ("processes of the operator", self.processes),
+            ("JobRuns", self.runs),
+            ("VirtualClusters", self.clusters),
+            ("of both, deleted", self.deleted),
             ("AWS calls", self.calls),
-            ("replies lost after the call", self.lost_replies),
-            ("AWS errors (500, 503, 429)", self.errors),
-            ("AWS calls that hung", self.hangs),
-            ("outages of the API server", self.outages),
-            ("compactions of etcd", self.compactions),
-            ("times without rights", self.rights),
-            ("times without status writes", self.status_writes),
-            ("duplicates", self.count(Kind::Duplicate)),
-            ("lost", self.count(Kind::Lost)),
-            ("wrong statuses", self.count(Kind::WrongStatus)),
-            ("deletions that did not end", self.count(Kind::Undeleted)),
-            ("live jobs without an object", self.count(Kind::Orphan)),
-            ("ends of the process without a reason", self.count(Kind::Process)),
+            ("of these, struck by a fault", self.struck_calls),
+            ("**duplicates**", self.count(Kind::Duplicate)),
+            ("**lost**", self.count(Kind::Lost)),
+            ("**wrong statuses**", self.count(Kind::WrongStatus)),
+            ("**deletions that did not end**", self.count(Kind::Undeleted)),
+            ("**live in AWS without an object**", self.count(Kind::Orphan)),
+            ("**ends of the process without a reason**", self.count(Kind::Process)),
+            ("**counters that do not add up**", self.count(Kind::Counter)),
         ]
     }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, number) in self.rows() {
-            writeln!(f, "| {what:<38} | {number:>8} |")?;
+        writeln!(f, "| fault | struck | felt | by which that is known |\n|---|---|---|---|")?;
+        for family in Family::value_variants() {
+            let Some(Count { struck, felt }) = self.faults.get(family) else { continue };
+            let (what, known_by) = family.describe();
+            writeln!(f, "| {what} | {struck} | {felt} | {known_by} |")?;
         }
-        write!(f, "failing seeds: {:?}", self.failing)
+        writeln!(f, "\n| | |\n|---|---|")?;
+        for (what, number) in self.totals() {
+            writeln!(f, "| {what} | {number} |")?;
+        }
+        if !self.failing.is_empty() {
+            writeln!(f, "\nfailing seeds: {:?}", self.failing)?;
+        }
+        Ok(())
     }
 }

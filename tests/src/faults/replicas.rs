@@ -8,75 +8,80 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use emr_simulator::{Fault, FaultKind, Handle};
-use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::sleep;
 
+use super::counters::Counted;
+use super::ends::{complaint, ended_badly, panics};
+use super::family::Family;
 use super::plan::{Blow, BlowKind, Timed};
-use super::truth::{Kind, Wrong};
+use super::tally::Tally;
+use super::truth::Wrong;
 use crate::operator::{Builder, Operator};
-use crate::port;
-use crate::process::{KILLED, Signal};
+use crate::process::Signal;
 use crate::wait;
 
 /// How often it is looked whether a process has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a blow waits for a run to be started: if nothing is to be started, it strikes anyway.
 const START_WITHIN: Duration = Duration::from_secs(2);
-/// How long it may take until one of the replicas leads: a lease may have to run out first.
-const LEADER_WITHIN: Duration = Duration::from_secs(20);
-/// How long the one that wakes may take to end: as long as it may wait for its last requests.
-const DEPOSED_WITHIN: Duration = Duration::from_secs(20);
-/// How long metrics may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// A kubelet kills after 10 s; a busy machine is given a little more.
-const TERM_WITHIN: Duration = Duration::from_secs(15);
-/// The exit code that a shell reports for a process that SIGTERM ended.
-const TERMINATED: i32 = 128 + 15;
-
-/// What befell the processes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Blows {
-    /// SIGKILLs.
-    pub kills: usize,
-    /// SIGTERMs.
-    pub terms: usize,
-    /// Leaders that stood still until their lease was gone.
-    pub pauses: usize,
-    /// Processes that ended by themselves because their lease was gone.
-    pub deposed: usize,
-    /// Of all blows, those between the start of a run and its answer.
-    pub in_start: usize,
-}
 
 /// All replicas.
 pub struct Replicas {
     builder: Builder,
     directory: PathBuf,
-    state: Mutex<State>,
+    pub(super) leases: Api<Lease>,
+    pub(super) tally: Tally,
+    pub(super) state: Mutex<State>,
+    truce: Mutex<()>,
 }
 
 #[derive(Default)]
-struct State {
-    running: Vec<Operator>,
-    blows: Blows,
+pub(super) struct State {
+    pub(super) running: Vec<Running>,
+    /// The logs of all processes, those that have ended too.
+    pub(super) logs: Vec<PathBuf>,
     wrong: Vec<Wrong>,
 }
 
+/// A process.
+pub(super) struct Running {
+    pub(super) operator: Operator,
+    /// Its own, so that AWS's journal says who called.
+    pub(super) access_key: String,
+}
+
 impl Replicas {
-    /// Starts so many.
-    pub async fn start(builder: Builder, number: usize, directory: PathBuf) -> Result<Self> {
-        let replicas = Self { builder: builder.without_waiting(), directory, state: Mutex::default() };
+    /// Starts so many; their leases, if they need one, are among `leases`.
+    pub async fn start(
+        builder: Builder,
+        number: usize,
+        directory: PathBuf,
+        leases: Api<Lease>,
+        tally: Tally,
+    ) -> Result<Self> {
+        let (builder, state, truce) = (builder.without_waiting(), Mutex::default(), Mutex::default());
+        let replicas = Self { builder, directory, leases, tally, state, truce };
+        let mut state = replicas.state.lock().await;
         for index in 0..number {
-            let operator = replicas.spawn(index).await?;
-            replicas.state.lock().await.running.push(operator);
+            let running = replicas.spawn(&mut state, index).await?;
+            state.running.push(running);
         }
+        drop(state);
         Ok(replicas)
     }
 
-    async fn spawn(&self, index: usize) -> Result<Operator> {
+    async fn spawn(&self, state: &mut State, index: usize) -> Result<Running> {
+        let access_key = format!("PROCESS{}", state.logs.len());
         // As a pod, it keeps its identity, and with that its lease.
         let builder = self.builder.clone().environment("POD_NAME", &format!("replica-{index}"));
-        builder.environment("POD_UID", "of-the-pod").start(&self.directory).await
+        let builder =
+            builder.environment("POD_UID", "of-the-pod").environment("AWS_ACCESS_KEY_ID", &access_key);
+        let operator = builder.start(&self.directory).await?;
+        state.logs.push(operator.process().log_path().to_owned());
+        Ok(Running { operator, access_key })
     }
 
     /// Starts what has ended, for ever.
@@ -85,10 +90,10 @@ impl Replicas {
             sleep(LOOK_EVERY).await;
             let mut state = self.state.lock().await;
             for index in 0..state.running.len() {
-                let ended = state.running.get(index).filter(|operator| !operator.process().is_running());
-                if let Some(operator) = ended {
-                    let complaint = complaint(operator);
-                    state.blows.deposed += usize::from(complaint.is_none());
+                let ended =
+                    state.running.get(index).filter(|running| !running.operator.process().is_running());
+                if let Some(running) = ended {
+                    let complaint = complaint(&running.operator);
                     state.wrong.extend(complaint);
                     self.replace(&mut state, index).await?;
                 }
@@ -100,96 +105,54 @@ impl Replicas {
     pub async fn suffer(&self, plan: &[Timed<Blow>], aws: &Handle) -> Result<()> {
         for Timed { wait, what } in plan {
             sleep(*wait).await;
-            self.strike(*what, aws).await?;
+            let truce = self.truce.lock().await;
+            match what.kind {
+                BlowKind::PauseLeader(pause) => self.pause_leader(pause, what.in_start, aws).await?,
+                BlowKind::TakeLease => self.take_lease(aws).await?,
+                BlowKind::Kill | BlowKind::Terminate => self.strike(*what, aws).await?,
+            }
+            drop(truce);
         }
         Ok(())
     }
 
+    /// No process is struck as long as this is held: for what can only be felt by one that lives on.
+    pub async fn truce(&self) -> MutexGuard<'_, ()> {
+        self.truce.lock().await
+    }
+
     async fn strike(&self, blow: Blow, aws: &Handle) -> Result<()> {
-        let within = match blow.kind {
-            BlowKind::PauseLeader(_) => LEADER_WITHIN,
-            BlowKind::Kill | BlowKind::Terminate => START_WITHIN,
-        };
-        let held = if blow.in_start { hold_a_start(aws, within).await? } else { false };
-        let in_start = usize::from(held);
+        let held = blow.in_start && hold_a_start(aws, START_WITHIN).await?;
         let mut state = self.state.lock().await;
-        state.blows.in_start += in_start;
-        let operator = state.running.get(blow.replica).context("there is no such replica")?;
+        let operator = &state.running.get(blow.replica).context("there is no such replica")?.operator;
         if !operator.process().is_running() {
             // It is about to be started again.
             aws.release();
             return Ok(());
         }
-        match blow.kind {
-            BlowKind::Kill => {
-                operator.kill9().await?;
-                state.blows.kills += 1;
-            }
-            BlowKind::Terminate => {
-                operator.process().signal(Signal::TERM)?;
-                // Only then, so that what it does with the answer is part of its end.
-                aws.release();
-                let complaint = ended_badly(operator).await?;
-                state.wrong.extend(complaint);
-                state.blows.terms += 1;
-            }
-            BlowKind::PauseLeader(pause) => {
-                drop(state);
-                return self.pause_leader(pause, aws).await;
-            }
+        if blow.in_start {
+            self.tally.note(Family::InStart, held);
         }
-        aws.release();
+        if blow.kind == BlowKind::Terminate {
+            operator.process().signal(Signal::TERM)?;
+            // Only then, so that what it does with the answer is part of its end.
+            aws.release();
+            let complaint = ended_badly(operator).await?;
+            state.wrong.extend(complaint);
+            self.tally.note(Family::Terms, true);
+        } else {
+            operator.kill9().await?;
+            aws.release();
+            self.tally.note(Family::Kills, true);
+        }
         self.replace(&mut state, blow.replica).await
     }
 
-    /// Lets the leader stand still. Nothing is done if nobody leads, which other faults may bring about.
-    async fn pause_leader(&self, pause: Duration, aws: &Handle) -> Result<()> {
-        let leader = wait::eventually(LEADER_WITHIN, "one should lead", async || self.leader().await).await;
-        let state = self.state.lock().await;
-        let paused = match leader.ok().and_then(|index| state.running.get(index)) {
-            Some(operator) if operator.process().is_running() => operator.process().pid(),
-            _ => return Ok(()),
-        };
-        let find = |state: &State| state.running.iter().position(|running| running.process().pid() == paused);
-        signal(&state, find(&state), Signal::STOP)?;
-        drop(state);
-        // The answer to its start, if it waits for one, is there when it wakes.
-        aws.release();
-        sleep(pause).await;
-        let mut state = self.state.lock().await;
-        state.blows.pauses += 1;
-        let woken = find(&state);
-        signal(&state, woken, Signal::CONT)?;
-        drop(state);
-        // It has to see that its lease is gone, and to end; whether it did is counted where ends are.
-        let ended = wait::eventually(DEPOSED_WITHIN, "the one that woke should end", async || {
-            let state = self.state.lock().await;
-            Ok(find(&state).is_none().then_some(()))
-        });
-        drop(ended.await);
-        Ok(())
-    }
-
-    /// Which one leads.
-    async fn leader(&self) -> Result<Option<usize>> {
-        let state = self.state.lock().await;
-        for (index, operator) in state.running.iter().enumerate() {
-            // One that starts or stands still doesn't answer.
-            let metrics = timeout(ANSWER_WITHIN, operator.metrics()).await;
-            if let Ok(Ok(metrics)) = metrics
-                && metrics.sum("emrcontainers_leader", &[]) > 0.5
-            {
-                return Ok(Some(index));
-            }
-        }
-        Ok(None)
-    }
-
     async fn replace(&self, state: &mut State, index: usize) -> Result<()> {
-        let next = self.spawn(index).await?;
+        let next = self.spawn(state, index).await?;
         let place = state.running.get_mut(index).context("there is no such replica")?;
         let last = std::mem::replace(place, next);
-        state.wrong.extend(panics(&last));
+        state.wrong.extend(panics(&last.operator));
         Ok(())
     }
 
@@ -197,7 +160,7 @@ impl Replicas {
     pub async fn end(&self) -> Result<()> {
         let mut state = self.state.lock().await;
         let mut wrong = Vec::new();
-        for operator in &state.running {
+        for Running { operator, .. } in &state.running {
             // It may have ended this very moment.
             if operator.process().is_running() {
                 operator.process().signal(Signal::TERM)?;
@@ -211,9 +174,19 @@ impl Replicas {
         Ok(())
     }
 
-    /// What befell them.
-    pub async fn blows(&self) -> Blows {
-        self.state.lock().await.blows
+    /// How many processes there were.
+    pub async fn started(&self) -> usize {
+        self.state.lock().await.logs.len()
+    }
+
+    /// What those count that are there.
+    pub async fn counted(&self) -> Result<Vec<Counted>> {
+        let state = self.state.lock().await;
+        let mut counted = Vec::new();
+        for Running { operator, access_key } in &state.running {
+            counted.push(Counted { access_key: access_key.clone(), metrics: operator.metrics().await? });
+        }
+        Ok(counted)
     }
 
     /// What they did that no process may do.
@@ -224,20 +197,13 @@ impl Replicas {
     /// The ends of their logs.
     pub async fn words(&self) -> String {
         let state = self.state.lock().await;
-        let tails = state.running.iter().map(|operator| operator.process().log_tail(40));
+        let tails = state.running.iter().map(|running| running.operator.process().log_tail(40));
         format!("the operator's log ends with\n{}", tails.collect::<String>())
     }
 }
 
-fn signal(state: &State, index: Option<usize>, signal: Signal) -> Result<()> {
-    match index.and_then(|index| state.running.get(index)) {
-        Some(operator) if operator.process().is_running() => operator.process().signal(signal),
-        _ => Ok(()),
-    }
-}
-
 /// Waits until a run was started and AWS keeps the answer; false when none is started in time.
-async fn hold_a_start(aws: &Handle, within: Duration) -> Result<bool> {
+pub(super) async fn hold_a_start(aws: &Handle, within: Duration) -> Result<bool> {
     let fault = aws.add_fault(Fault { count: Some(1), ..Fault::new("StartJobRun", FaultKind::HoldReply) })?;
     let held = wait::eventually(within, "a reply should be held", async || {
         Ok((aws.snapshot().held_replies > 0).then_some(()))
@@ -245,30 +211,4 @@ async fn hold_a_start(aws: &Handle, within: Duration) -> Result<bool> {
     let held = held.await.is_ok();
     aws.remove_fault(fault);
     Ok(held)
-}
-
-/// What is wrong with the end of a process that got SIGTERM.
-async fn ended_badly(operator: &Operator) -> Result<Option<Wrong>> {
-    let code = operator.process().wait_exit(TERM_WITHIN).await?;
-    // One that had hardly begun doesn't know the signal yet.
-    let allowed = code == 0 || code == TERMINATED;
-    let what = || format!("SIGTERM gave the code {code}: {}", operator.process().log_tail(10));
-    Ok((!allowed).then(|| Wrong { kind: Kind::Process, what: what() }))
-}
-
-/// Why a process may not have ended as it did.
-fn complaint(operator: &Operator) -> Option<Wrong> {
-    let log = operator.log();
-    let code = operator.process().exit_code().unwrap_or(KILLED);
-    let allowed = port::was_taken(&log) || (code == 1 && log.contains("the lease is lost"));
-    let what =
-        || format!("a process ended by itself with the code {code}: {}", operator.process().log_tail(10));
-    (!allowed).then(|| Wrong { kind: Kind::Process, what: what() })
-}
-
-/// What a process says of its own bugs.
-fn panics(operator: &Operator) -> Option<Wrong> {
-    let log = operator.log();
-    let line = log.lines().find(|line| line.contains("panicked"))?;
-    Some(Wrong { kind: Kind::Process, what: format!("a panic: {line}") })
 }

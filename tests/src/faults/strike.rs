@@ -1,64 +1,132 @@
-//! Carries out what befalls AWS and the API server.
+//! Carries out what befalls the clock, AWS and the API server, and looks whether it is felt.
 //!
+//! What isn't felt in its time lasts longer, or comes again, since a fault that nobody notices proves nothing.
 //! Must not: leave anything broken behind. Invariant: a lane does one thing after the other, in the order of the plan.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use emr_simulator::{Fault, Handle};
+use emr_simulator::Fault;
+use jiff::SignedDuration;
 use tokio::time::sleep;
 
-use super::plan::{Outage, OutageKind, Timed, Trouble};
+use super::evidence::{self, Journal, has_grown, seen};
+use super::family::Family;
+use super::plan::{Jump, Outage, OutageKind, Timed, Trouble};
 use super::world::{BINDING, World};
 use crate::objects;
 use crate::process::Signal;
 
-/// What AWS does wrong.
-pub async fn aws(aws: &Handle, plan: &[Timed<Trouble>]) -> Result<()> {
+/// How much longer than planned something may last until it is felt.
+const FELT_WITHIN: Duration = Duration::from_secs(6);
+/// The same for what is felt when a watch is tried again, which is done ever later.
+const WATCH_WITHIN: Duration = Duration::from_secs(20);
+/// How often an outage is brought about that isn't felt.
+const TRIES: usize = 3;
+/// The words of the policy.
+pub const REFUSAL: &str = "statuses are frozen";
+
+/// The clock is set wrong, and right again.
+pub async fn clock(world: &World<'_>, plan: &[Timed<Jump>]) -> Result<()> {
     for Timed { wait, what } in plan {
         sleep(*wait).await;
-        let fault = Fault::new(what.operation, what.kind);
-        let id = aws.add_fault(Fault { probability: what.share, delay_ms: millis(what.delay)?, ..fault })?;
+        let journal = Journal::open(world);
+        world.clock.set(what.offset)?;
         sleep(what.lasting).await;
-        aws.remove_fault(id);
+        let felt = seen(FELT_WITHIN, async || journal.has_jumped(*what)).await;
+        world.clock.set(SignedDuration::ZERO)?;
+        world.tally.note(Family::ClockJumps, felt);
+    }
+    Ok(())
+}
+
+/// What AWS does wrong.
+pub async fn aws(world: &World<'_>, plan: &[Timed<Trouble>]) -> Result<()> {
+    for Timed { wait, what } in plan {
+        sleep(*wait).await;
+        let outlasts = what.family == Family::Timeouts;
+        let truce = if outlasts { Some(world.replicas.truce().await) } else { None };
+        let (journal, before) = (Journal::open(world), evidence::unanswered(&world.replicas).await);
+        let fault = Fault::new(what.operation, what.kind);
+        let delay_ms = what.delay.as_millis().try_into()?;
+        let id = world.simulator.add_fault(Fault { probability: what.share, delay_ms, ..fault })?;
+        sleep(what.lasting).await;
+        let felt = seen(FELT_WITHIN, async || {
+            journal.has_struck(what)
+                && (!outlasts || has_grown(&before, &evidence::unanswered(&world.replicas).await))
+        });
+        let felt = felt.await;
+        world.simulator.remove_fault(id);
+        drop(truce);
+        world.tally.note(what.family, felt);
     }
     Ok(())
 }
 
 /// What befalls the API server.
 pub async fn api(world: &World<'_>, plan: &[Timed<Outage>]) -> Result<()> {
-    for Timed { wait, what: Outage { kind, lasting } } in plan {
+    for Timed { wait, what } in plan {
         sleep(*wait).await;
-        match kind {
-            OutageKind::Freeze => {
-                world.plane.signal_api_server(Signal::STOP)?;
-                sleep(*lasting).await;
-                world.plane.signal_api_server(Signal::CONT)?;
-            }
-            OutageKind::Crash => {
-                world.plane.stop_api_server().await?;
-                sleep(*lasting).await;
-                world.plane.start_api_server().await?;
-            }
-            OutageKind::Compact => {
-                world.plane.stop_api_server().await?;
-                world.plane.compact_etcd().await?;
-                world.plane.start_api_server().await?;
-            }
-            OutageKind::Rights => {
-                world.remove(BINDING).await?;
-                sleep(*lasting).await;
-                world.apply(BINDING).await?;
-            }
-            OutageKind::StatusWrites => {
-                let policy = policy(world.namespace.name());
-                world.apply(&policy).await?;
-                sleep(*lasting).await;
-                world.remove(&policy).await?;
+        for _ in 0..TRIES {
+            let felt = outage(world, *what).await?;
+            world.tally.note(what.kind.family(), felt);
+            if felt {
+                break;
             }
         }
     }
     Ok(())
+}
+
+/// Brings an outage about, and says whether it was felt.
+async fn outage(world: &World<'_>, Outage { kind, lasting }: Outage) -> Result<bool> {
+    // Only a watch that was there before can be told that it is too old.
+    let truce = if kind == OutageKind::Compact { Some(world.replicas.truce().await) } else { None };
+    if truce.is_some() {
+        evidence::watches(&world.replicas).await;
+    }
+    let before = evidence::of_outage(&world.replicas, kind).await;
+    let is_felt = async || has_grown(&before, &evidence::of_outage(&world.replicas, kind).await);
+    begin(world, kind).await?;
+    sleep(lasting).await;
+    let felt = match kind {
+        OutageKind::Freeze | OutageKind::Compact => {
+            end(world, kind).await?;
+            let within = if kind == OutageKind::Compact { WATCH_WITHIN } else { FELT_WITHIN };
+            seen(within, is_felt).await
+        }
+        OutageKind::Crash | OutageKind::LongCrash | OutageKind::Rights | OutageKind::StatusWrites => {
+            let felt = seen(FELT_WITHIN, is_felt).await;
+            end(world, kind).await?;
+            felt
+        }
+    };
+    drop(truce);
+    Ok(felt)
+}
+
+async fn begin(world: &World<'_>, kind: OutageKind) -> Result<()> {
+    match kind {
+        OutageKind::Freeze => world.plane.signal_api_server(Signal::STOP),
+        OutageKind::Crash | OutageKind::LongCrash => world.plane.stop_api_server().await,
+        OutageKind::Compact => {
+            world.plane.stop_api_server().await?;
+            world.plane.compact_etcd().await
+        }
+        OutageKind::Rights => world.remove(BINDING).await,
+        OutageKind::StatusWrites => world.apply(&policy(world.namespace.name())).await,
+    }
+}
+
+async fn end(world: &World<'_>, kind: OutageKind) -> Result<()> {
+    match kind {
+        OutageKind::Freeze => world.plane.signal_api_server(Signal::CONT),
+        OutageKind::Crash | OutageKind::LongCrash | OutageKind::Compact => {
+            world.plane.start_api_server().await
+        }
+        OutageKind::Rights => world.apply(BINDING).await,
+        OutageKind::StatusWrites => world.remove(&policy(world.namespace.name())).await,
+    }
 }
 
 /// Refuses every write of a status in a namespace.
@@ -76,7 +144,7 @@ spec:
       apiVersions: ['*']
       operations: [UPDATE]
       resources: [jobruns/status, virtualclusters/status]
-  validations: [{{expression: 'false', message: statuses are frozen}}]
+  validations: [{{expression: 'false', message: {REFUSAL}}}]
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -88,8 +156,4 @@ spec:
 ",
         group = objects::GROUP
     )
-}
-
-fn millis(time: Duration) -> Result<u64> {
-    Ok(time.as_millis().try_into()?)
 }

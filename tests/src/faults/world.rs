@@ -2,6 +2,7 @@
 //!
 //! Must not: know what goes wrong. Invariant: users repeat what failed until it is done, so what they asked for is known.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,11 +11,15 @@ use emr_simulator::{Handle, Options, Rule, ThrottleForm};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use super::plan::{self, Deed, Timed};
+use super::counters;
+use super::plan::{self, Deed, Fate, Timed};
 use super::replicas::Replicas;
-use super::truth::{self, Asked, Wrong};
-use crate::cluster::PATIENCE;
+use super::tally::Tally;
+use super::truth::{self, Asked, Kind, Seen, Wrong};
+use crate::clock::Clock;
 use crate::control_plane::ControlPlane;
 use crate::manifest::{job_run, virtual_cluster};
 use crate::namespace::Namespace;
@@ -25,6 +30,18 @@ use crate::{objects, simulator, wait};
 const PARALLEL: usize = 4;
 /// VirtualClusters, with an equal share of the runs each.
 const CLUSTERS: usize = 2;
+/// How often users create a run beside those of the plan, so that there is always something that can go wrong.
+const MORE_EVERY: Duration = Duration::from_millis(500);
+/// How long a cancellation takes: long enough for an object to go too early, and to be missed.
+const CANCEL_FOR: Duration = Duration::from_millis(1500);
+/// How often it is looked whether one did.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// For how long users try again: longer than any outage lasts.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// How long the operator's figures may take to be as they should; a scrape shows what was a moment ago.
+const FIGURES_WITHIN: Duration = Duration::from_secs(15);
+/// What AWS lets the time of a signature differ by.
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// The operator's account, and the same rights as the chart gives it in a namespace.
 const ROLE: &str = "
@@ -63,8 +80,14 @@ pub struct World<'a> {
     pub simulator: Handle,
     /// The operator.
     pub replicas: Replicas,
+    /// The operator's wall clock.
+    pub clock: Clock,
+    /// How often what struck.
+    pub tally: Tally,
     runs: Api<DynamicObject>,
+    clusters: Api<DynamicObject>,
     asked: Mutex<Asked>,
+    orphans: Mutex<BTreeMap<String, Wrong>>,
 }
 
 impl<'a> World<'a> {
@@ -72,7 +95,12 @@ impl<'a> World<'a> {
     pub async fn start(plane: &'a ControlPlane, replicas: usize) -> Result<Self> {
         let client = plane.client()?;
         let namespace = Namespace::create(&client, "faults").await?;
-        let options = Options { throttle_form: ThrottleForm::TooManyRequestsException, ..simulator::quick() };
+        let options = Options {
+            throttle_form: ThrottleForm::TooManyRequestsException,
+            clock_skew: Some(CLOCK_SKEW),
+            cancel_for: CANCEL_FOR,
+            ..simulator::quick()
+        };
         let simulator = emr_simulator::start(options).await?;
         simulator.add_outcome(simulator::endless("endless-*"))?;
         simulator.add_outcome(Rule {
@@ -80,17 +108,38 @@ impl<'a> World<'a> {
             ..simulator::failing("fails-*", "it was meant to")
         })?;
         objects::apply(&client, namespace.name(), &format!("{ROLE}---{BINDING}")).await?;
-        for cluster in 0..CLUSTERS {
-            let yaml = virtual_cluster(&cluster_name(cluster), &format!("{}-{cluster}", namespace.name()));
-            objects::apply(&client, namespace.name(), &yaml).await?;
-        }
+        let (clock, tally) = (Clock::create(plane.scratch()).await?, Tally::default());
         let kubeconfig = plane.kubeconfig_for_service_account(namespace.name(), "operator").await?;
         let builder = Operator::builder(kubeconfig, simulator.url()).watch_namespace(namespace.name());
         let builder = builder.arguments(&["--aws-quotas=off"]);
+        let builder = clock
+            .environment()
+            .iter()
+            .fold(builder, |builder, (name, value)| builder.environment(name, value));
         let builder = if replicas > 1 { builder.leader_election(namespace.name()) } else { builder };
-        let replicas = Replicas::start(builder, replicas, plane.scratch().to_owned()).await?;
+        let leases = Api::namespaced(client.clone(), namespace.name());
+        let directory = plane.scratch().to_owned();
+        let replicas = Replicas::start(builder, replicas, directory, leases, tally.clone()).await?;
         let runs = objects::ours(&client, namespace.name(), "JobRun");
-        Ok(Self { plane, client, namespace, simulator, replicas, runs, asked: Mutex::default() })
+        let clusters = objects::ours(&client, namespace.name(), "VirtualCluster");
+        let (asked, orphans) = (Mutex::default(), Mutex::default());
+        let world = Self {
+            plane,
+            client,
+            namespace,
+            simulator,
+            replicas,
+            clock,
+            tally,
+            runs,
+            clusters,
+            asked,
+            orphans,
+        };
+        for cluster in 0..CLUSTERS {
+            world.create_cluster(&cluster_name(cluster)).await?;
+        }
+        Ok(world)
     }
 
     /// Applies YAML to the round's namespace, until it is done.
@@ -128,31 +177,65 @@ impl<'a> World<'a> {
                         stream::iter(runs.clone()).map(|run| self.delete(run)).buffer_unordered(PARALLEL);
                     deleted.try_for_each(|()| async { Ok(()) }).await?;
                 }
+                Deed::ApplyCluster(cluster) => self.create_cluster(&spare_name(*cluster)).await?,
+                Deed::DeleteCluster(cluster) => {
+                    let name = spare_name(*cluster);
+                    self.with(|asked| asked.clusters.deleted.insert(name.clone()));
+                    delete(&self.clusters, &name).await?;
+                }
             }
         }
         Ok(())
     }
 
+    /// Creates runs that complete, numbered from `first` on, until it is enough.
+    pub async fn go_on(&self, first: usize, enough: &CancellationToken) -> Result<()> {
+        for run in (first..).filter(|run| plan::fate(*run) == Fate::Completes) {
+            tokio::select! {
+                () = enough.cancelled() => break,
+                () = sleep(MORE_EVERY) => self.create(run).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for objects that go before their jobs have ended, for ever: once all is calm it can't be seen any more.
+    pub async fn look_for_orphans(&self) -> Result<()> {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let created = self.with(|asked| asked.runs.created.keys().cloned().collect());
+            // While the API server is away nothing goes.
+            let Ok(objects) = self.runs.list(&ListParams::default()).await else { continue };
+            let found = truth::orphans(&created, &objects.items, &self.simulator.snapshot());
+            let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+            orphans.extend(found.into_iter().map(|wrong| (wrong.what.clone(), wrong)));
+        }
+    }
+
+    /// What was found of that.
+    pub fn orphans(&self) -> Vec<Wrong> {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     async fn create(&self, run: usize) -> Result<()> {
         let name = plan::name(run);
         let yaml = job_run(&name, &cluster_name(run % CLUSTERS), "");
-        let object = objects::parse(&yaml)?.pop().context("an object")?;
-        let params = PatchParams::apply(objects::FIELD_MANAGER).force();
-        let what = format!("{name} should be created");
-        let uid = persist(&what, async || {
-            let created = self.runs.patch(&name, &params, &Patch::Apply(&object)).await?;
-            created.uid().context("an object has a UID")
-        });
-        let uid = uid.await?;
-        self.with(|asked| asked.created.insert(name, uid));
+        let uid = create(&self.runs, &name, &yaml).await?;
+        self.with(|asked| asked.runs.created.insert(name, uid));
+        Ok(())
+    }
+
+    async fn create_cluster(&self, name: &str) -> Result<()> {
+        let yaml = virtual_cluster(name, &format!("{}-{name}", self.namespace.name()));
+        let uid = create(&self.clusters, name, &yaml).await?;
+        self.with(|asked| asked.clusters.created.insert(name.to_owned(), uid));
         Ok(())
     }
 
     async fn delete(&self, run: usize) -> Result<()> {
         let name = plan::name(run);
-        self.with(|asked| asked.deleted.insert(name.clone()));
-        let what = format!("{name} should be deleted");
-        persist(&what, async || gone(self.runs.delete(&name, &DeleteParams::default()).await)).await
+        self.with(|asked| asked.runs.deleted.insert(name.clone()));
+        delete(&self.runs, &name).await
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Asked) -> T) -> T {
@@ -164,23 +247,47 @@ impl<'a> World<'a> {
         self.with(|asked| asked.clone())
     }
 
+    async fn seen(&self) -> Result<Seen> {
+        let all = ListParams::default();
+        Ok(Seen {
+            runs: self.runs.list(&all).await?.items,
+            clusters: self.clusters.list(&all).await?.items,
+            aws: self.simulator.snapshot(),
+            calls: self.simulator.requests_since(0),
+        })
+    }
+
     /// What is wrong now.
     pub async fn judge(&self) -> Result<Vec<Wrong>> {
-        let objects = self.runs.list(&ListParams::default()).await?.items;
-        let starts = simulator::requests(&self.simulator, "StartJobRun");
-        Ok(truth::judge(&self.asked(), &objects, &self.simulator.snapshot(), &starts))
+        Ok(truth::judge(&self.asked(), &self.seen().await?))
+    }
+
+    /// In what the operator's figures still differ from what is after some time; all must be calm.
+    pub async fn reckon(&self) -> Result<Vec<Wrong>> {
+        let differ = async || -> Result<Vec<Wrong>> {
+            let seen = self.seen().await?;
+            Ok(counters::judge(&self.replicas.counted().await?, &seen.runs, &seen.calls))
+        };
+        let equal = wait::eventually(FIGURES_WITHIN, "figures should add up", async || {
+            Ok(differ().await?.is_empty().then_some(()))
+        });
+        if equal.await.is_ok() { Ok(Vec::new()) } else { differ().await }
     }
 
     /// Waits until nothing is wrong any more; says what still is when that takes too long.
     pub async fn settle(&self, deadline: Duration) -> Result<Vec<Wrong>> {
         let calm = wait::eventually(deadline, "all should be as AWS has it", async || {
             let wrong = self.judge().await?;
+            // What was done twice can't be undone; all else may still come right, so it isn't told then.
+            let twice: Vec<_> = wrong.iter().filter(|wrong| wrong.kind == Kind::Duplicate).cloned().collect();
             match wrong.first() {
-                Some(first) => bail!("{} things are wrong, the first: {first}", wrong.len()),
-                None => Ok(Some(())),
+                Some(first) if twice.is_empty() => {
+                    bail!("{} things are wrong, the first: {first}", wrong.len())
+                }
+                Some(_) | None => Ok(Some(twice)),
             }
         });
-        if calm.await.is_ok() { Ok(Vec::new()) } else { self.judge().await }
+        if let Ok(wrong) = calm.await { Ok(wrong) } else { self.judge().await }
     }
 }
 
@@ -192,8 +299,29 @@ fn gone<T>(deleted: kube::Result<T>) -> Result<()> {
     }
 }
 
+async fn create(api: &Api<DynamicObject>, name: &str, yaml: &str) -> Result<String> {
+    let object = objects::parse(yaml)?.pop().context("an object")?;
+    let params = PatchParams::apply(objects::FIELD_MANAGER).force();
+    persist(&format!("{name} should be created"), async || {
+        let created = api.patch(name, &params, &Patch::Apply(&object)).await?;
+        created.uid().context("an object has a UID")
+    })
+    .await
+}
+
+async fn delete(api: &Api<DynamicObject>, name: &str) -> Result<()> {
+    let what = format!("{name} should be deleted");
+    persist(&what, async || gone(api.delete(name, &DeleteParams::default()).await)).await
+}
+
+/// One that has runs.
 fn cluster_name(cluster: usize) -> String {
     format!("cluster-{cluster}")
+}
+
+/// One that has none.
+fn spare_name(cluster: usize) -> String {
+    format!("spare-{cluster}")
 }
 
 /// Repeats what the API server refuses or doesn't answer, as users do.

@@ -1,6 +1,9 @@
 //! Callers: accounts, regions and STS.
 
+use std::time::Duration;
+
 use emr_simulator::Options;
+use jiff::SignedDuration;
 use reqwest::Method;
 use serde_json::json;
 
@@ -56,4 +59,28 @@ async fn an_assumed_role_acts_in_its_account() {
     let bad = bad.send().await.unwrap();
     assert_eq!(bad.status(), 400);
     assert_eq!(between(&bad.text().await.unwrap(), "Code"), "ValidationError");
+}
+
+#[tokio::test]
+async fn a_signature_of_another_time_is_refused_if_that_is_wanted() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let strict = Sim::with(Options { clock_skew: Some(minutes(5)), ..Options::default() }).await;
+    let lenient = Sim::start().await;
+    let ask = async |sim: &Sim, offset: SignedDuration| {
+        let date = (sim.handle.snapshot().now + offset).strftime("%Y%m%dT%H%M%SZ").to_string();
+        let request = sim.request(Method::GET, "/virtualclusters", "AKIAEXAMPLE/20261121/eu-west-1");
+        read(request.header("x-amz-date", date).send().await.unwrap()).await.unwrap()
+    };
+    for offset in [SignedDuration::from_mins(-4), SignedDuration::from_mins(4)] {
+        ask(&strict, offset).await.ok();
+    }
+    for offset in [SignedDuration::from_hours(-2), SignedDuration::from_hours(2)] {
+        let reply = ask(&strict, offset).await;
+        assert_eq!((reply.status.as_u16(), reply.error_type.as_str()), (403, "InvalidSignatureException"));
+        ask(&lenient, offset).await.ok();
+        let logged = lenient.handle.requests_since(0).pop().unwrap();
+        let differs = logged.signed_at.unwrap().duration_since(logged.at) - offset;
+        assert!(differs.unsigned_abs() <= Duration::from_secs(1), "{differs}");
+        assert_eq!(logged.access_key.as_deref(), Some("AKIAEXAMPLE"));
+    }
 }

@@ -30,6 +30,9 @@ struct Options {
     /// Seconds that the faults of a round last
     #[arg(long, default_value_t = 15)]
     seconds: u64,
+    /// Seconds of an outage of the API server that is a long one
+    #[arg(long, default_value_t = 60)]
+    long_outage_seconds: u64,
     /// What goes wrong in each round, separated by commas; kills and some of the rest, by seed, by default
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Family>,
@@ -58,18 +61,26 @@ async fn run(options: &Options) -> Result<Figures> {
     plane.install_crds().await?;
     let mut figures = Figures::default();
     let rounds = if options.seed.is_some() { 1 } else { options.rounds };
-    while figures.rounds < rounds && (figures.kills < options.kills || options.seed.is_some()) {
+    while figures.rounds < rounds
+        && (figures.fault(Family::Kills).struck < options.kills || options.seed.is_some())
+    {
         let seed = options.seed.unwrap_or_else(rand::random);
         let only = &options.only;
         let families = if only.is_empty() { Family::some(seed) } else { only.iter().copied().collect() };
-        let shape = Shape { runs: options.runs, length: Duration::from_secs(options.seconds), families };
+        let shape = Shape {
+            runs: options.runs,
+            length: Duration::from_secs(options.seconds),
+            long_outage: Duration::from_secs(options.long_outage_seconds),
+            families,
+        };
         let round = faults::round(&plane, seed, &shape).await;
         let round = round.with_context(|| format!("{}={seed}", faults::SEED_VARIABLE))?;
         eprintln!(
-            "round {}: seed {seed}, {} kills, {} wrong",
+            "round {}: seed {seed}, {} kills, {} wrong, not felt: {:?}",
             figures.rounds + 1,
-            round.kills,
-            round.wrong.len()
+            round.fault(Family::Kills).struck,
+            round.wrong.len(),
+            round.unfelt(&round.faults.keys().copied().collect()),
         );
         for wrong in &round.wrong {
             eprintln!("  {wrong}");
@@ -77,6 +88,6 @@ async fn run(options: &Options) -> Result<Figures> {
         eprint!("{}", round.words);
         figures.add(round);
     }
-    println!("{figures}");
+    print!("{figures}");
     Ok(figures)
 }
