@@ -69,6 +69,8 @@ pub(super) struct State {
     ended: HashMap<Arc<str>, (String, Observation)>,
     budgets: HashMap<Scope, Budget>,
     pub(super) hearing: Hearing,
+    /// When a look was planned last, to notice a clock that is set back.
+    planned: Timestamp,
 }
 
 struct Shared {
@@ -189,8 +191,13 @@ impl Poller {
 
     /// The next list, or the end: a virtual cluster without live runs is dropped.
     fn plan(&self, home: &Home) -> Option<Look> {
+        let now = now();
         let mut state = self.state();
-        let look = state.clusters.get_mut(home).and_then(|cluster| cluster.book.plan(now()));
+        if now < std::mem::replace(&mut state.planned, now) {
+            state.clusters.values_mut().for_each(|cluster| cluster.book.set_back(now));
+            state.hearing.set_back(now);
+        }
+        let look = state.clusters.get_mut(home).and_then(|cluster| cluster.book.plan(now));
         if look.is_none() {
             state.clusters.remove(home);
         }

@@ -58,6 +58,11 @@ impl Hearing {
         }
     }
 
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        self.trusts.values_mut().for_each(|trust| trust.set_back(now));
+        self.early.iter_mut().for_each(|(_, at)| *at = now.min(*at));
+    }
+
     /// A look is over.
     pub(super) fn looked(&mut self, home: &Home) {
         if let Some(trust) = self.trusts.get_mut(home) {

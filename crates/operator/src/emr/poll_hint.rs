@@ -59,6 +59,12 @@ impl Hinted {
     pub(super) fn is_ending(&self) -> bool {
         self.ending.is_some()
     }
+
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        let due = self.ending.as_mut().map(|ending| &mut ending.due);
+        let noted = [self.moved_at.as_mut(), self.deaf_since.as_mut(), due];
+        noted.into_iter().flatten().for_each(|at| *at = now.min(*at));
+    }
 }
 
 /// How ends are confirmed.

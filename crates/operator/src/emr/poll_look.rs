@@ -115,6 +115,10 @@ impl Sizes {
         usize::try_from(estimate.items as u128 * span / then).ok().map(|items| self.pages(items))
     }
 
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        self.moved = self.moved.filter(|estimate| estimate.at <= now);
+    }
+
     /// Learns from a list.
     pub(super) fn count(&mut self, look: &Look, listed: Listed, now: Timestamp) {
         let pages = listed.pages as usize;

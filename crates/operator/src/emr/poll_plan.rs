@@ -335,6 +335,16 @@ impl Book {
         }
     }
 
+    /// The clock was set back: what was noted by it before is as of now, since waits would else last until it is there again.
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        self.runs.values_mut().for_each(|run| run.set_back(now));
+        self.ends
+            .iter_mut()
+            .chain(self.confirmed.as_mut().map(|(_, at)| at))
+            .for_each(|at| *at = now.min(*at));
+        self.sizes.set_back(now);
+    }
+
     /// The runs to ask for one by one when lists are refused because the virtual cluster isn't known.
     pub(super) fn some(&self, now: Timestamp) -> Vec<String> {
         let due = self.runs.iter().filter(|(_, run)| run.may_be_described(now));

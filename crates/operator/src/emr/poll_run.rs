@@ -105,6 +105,13 @@ impl Run {
         (self.seen || since(self.tracked_at, now) >= LOST_AFTER)
             && self.described_at.is_none_or(|at| since(at, now) >= DESCRIBED_FOR)
     }
+
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        let noted =
+            [&mut self.tracked_at, &mut self.changed_at].into_iter().chain(self.described_at.as_mut());
+        noted.chain((!self.seen).then_some(&mut self.born)).for_each(|at| *at = now.min(*at));
+        self.hinted.set_back(now);
+    }
 }
 
 pub(super) fn back(time: Timestamp, by: Duration) -> Timestamp {

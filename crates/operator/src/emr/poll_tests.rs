@@ -350,3 +350,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_clock_that_is_set_back_puts_nothing_off() {
+    let later = start() + millis(3_600_000);
+    let world = World::new(vec![SimRun::new(0, start() - millis(7_200_000), &[(0, "RUNNING")])]);
+    let (mut book, mut bill) = (Book::default(), Bill::default());
+    World::track(&world.runs[0], &mut book, later);
+    world.look(&mut book, &mut bill, later).unwrap();
+    book.hear("r0", "COMPLETED", &mut Effects::default(), later);
+    assert!(book.next_confirmation().is_some_and(|due| due >= later));
+    book.set_back(start());
+    assert_eq!(book.next_confirmation(), Some(start()), "the end that was told is asked for now");
+    let quiet = millis(60_000);
+    assert_eq!(book.activity(start() + quiet).quiet, quiet, "looks get rare as time goes on");
+}

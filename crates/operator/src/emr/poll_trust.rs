@@ -80,6 +80,10 @@ impl Trust {
         }
     }
 
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        self.found.iter_mut().for_each(|found| found.at = now.min(found.at));
+    }
+
     /// Gives up on what nobody has told in time.
     pub(super) fn settle(&mut self, now: Timestamp) {
         let open = self.found.len();
