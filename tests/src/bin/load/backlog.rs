@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use emr_simulator::{Handle, Rule};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DynamicObject, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -19,16 +20,24 @@ use crate::workload::{Job, cluster_name};
 /// Upstream looks every 15 s, and the run takes its time before.
 const LOOKED_AT_WITHIN: Duration = Duration::from_mins(1);
 const TEMPLATE: &str = "template";
+/// Whatever the load's own runs take.
+const TEMPLATE_RUNS: Duration = Duration::from_secs(2);
 
 /// Makes `scenario.finished` of them, spread over `clusters` (the namespace of each).
 pub(crate) async fn make(
     client: &Client,
+    simulator: &Handle,
     scenario: &Scenario,
     controllers: &Controllers,
     clusters: &[String],
 ) -> Result<()> {
     let from = Instant::now();
-    let template = template(client, scenario, clusters).await?;
+    simulator.add_outcome(Rule {
+        name: Some(TEMPLATE.to_owned()),
+        running_seconds: Some(TEMPLATE_RUNS.as_secs_f64()),
+        ..Rule::default()
+    })?;
+    let template = template(client, clusters).await?;
     controllers.kill_all().await?;
     let template = &template;
     let copies = stream::iter(0..scenario.finished).zip(stream::iter(clusters.iter().enumerate().cycle()));
@@ -42,11 +51,11 @@ pub(crate) async fn make(
 }
 
 /// A run that the controller has brought to its end.
-async fn template(client: &Client, scenario: &Scenario, clusters: &[String]) -> Result<DynamicObject> {
+async fn template(client: &Client, clusters: &[String]) -> Result<DynamicObject> {
     let namespace = clusters.first().context("no cluster")?;
     Job::new(TEMPLATE, &cluster_name(0), namespace)?.send(client, TokioInstant::now()).await?;
     let api = objects::ours(client, namespace, "JobRun");
-    let within = scenario.job_time + LOOKED_AT_WITHIN;
+    let within = TEMPLATE_RUNS + LOOKED_AT_WITHIN;
     wait::object(api, TEMPLATE, within, "the template should be COMPLETED", |run| {
         run.filter(|run| objects::status(run, "state") == Some("COMPLETED")).cloned()
     })

@@ -80,7 +80,7 @@ impl Rig {
         .await?;
         let clusters = make_clusters(&client, scenario, &controllers).await?;
         if scenario.finished > 0 {
-            backlog::make(&client, scenario, &controllers, &clusters).await?;
+            backlog::make(&client, &simulator, scenario, &controllers, &clusters).await?;
         }
         let watching = Watching::start(&plane).await?;
         let quiet = until_quiet(&plane).await?;
