@@ -61,7 +61,8 @@ pub fn is_final(state: &str) -> bool {
         json_path = ".spec.virtualClusterRef.from.name",
         priority = "1"
     ),
-    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    selectable = ".status.state"
 )]
 #[x_kube(validation = Rule::new("!(has(self.configurationOverrides) && has(self.overrides))").message("set configurationOverrides (text) or overrides (typed), not both"))]
 #[serde(rename_all = "camelCase")]

@@ -21,6 +21,7 @@ use crate::decode::Decoded;
 use crate::metrics::Metrics;
 use crate::store::{Applied, Change, Store};
 use crate::timing;
+use crate::watch_first::unsettled;
 use crate::write::Kind;
 
 /// A kind that can be watched.
@@ -30,6 +31,10 @@ pub trait Watched: Kind + Lookup<DynamicType = ()> + 'static {
 
     /// Whether others refer to objects of the kind: then all are watched, and only those selected get passes.
     const IS_REFERRED_TO: bool;
+
+    /// A field selector for the objects that may need a pass, if there are fields that tell. It may leave out some, which
+    /// are found when all are listed.
+    const UNSETTLED: Option<&'static str>;
 
     /// How an object can end.
     type End: Copy + Send + Sync + 'static;
@@ -73,7 +78,8 @@ pub fn watch<K: Watched>(
     let config = if K::IS_REFERRED_TO { config } else { config.labels_from(selector) };
     let errors = metrics.clone();
     let failures = Arc::clone(&hooks);
-    let events = watcher(api, config).default_backoff().filter_map(move |event| {
+    let first = unsettled(api.clone(), &config);
+    let events = first.chain(watcher(api, config).default_backoff()).filter_map(move |event| {
         let event = event.map_or_else(
             |error| {
                 errors.watch_error(K::KIND);

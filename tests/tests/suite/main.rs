@@ -24,6 +24,7 @@ mod probes;
 mod process;
 mod quotas;
 mod quotas_at_scale;
+mod restart;
 mod restore;
 mod samples;
 mod scope;

@@ -52,6 +52,9 @@ impl Watched for JobRun {
 
     const IS_REFERRED_TO: bool = false;
 
+    const UNSETTLED: Option<&'static str> =
+        Some("status.state!=COMPLETED,status.state!=FAILED,status.state!=CANCELLED");
+
     type End = RunState;
 
     fn prune(&mut self) {

@@ -51,6 +51,8 @@ impl Watched for VirtualCluster {
 
     const IS_REFERRED_TO: bool = true;
 
+    const UNSETTLED: Option<&'static str> = None;
+
     type End = Infallible;
 
     fn prune(&mut self) {
