@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use emrcontainers_api::condition::ConditionStatus;
 use emrcontainers_api::job_run::{
-    CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobDriver, JobRunSpec, PENDING, RUNNING,
+    CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobDriver, JobRunSpec, JobRunStatus, PENDING, RUNNING,
     SparkSubmitJobDriver, is_final,
 };
 use emrcontainers_api::{JOB_RUN_FINALIZER, JobRun, annotations};
@@ -60,6 +61,8 @@ enum Event {
     ReplyLost,
     /// A pass whose status write fails.
     WriteFails,
+    /// A pass whose write is done and not answered.
+    WriteUnanswered,
     /// The service refuses the next start for good.
     Refuse,
     /// The process dies and another one takes over.
@@ -84,6 +87,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::StalePass),
         2 => Just(Event::ReplyLost),
         2 => Just(Event::WriteFails),
+        1 => Just(Event::WriteUnanswered),
         1 => Just(Event::Refuse),
         2 => Just(Event::Crash),
         1 => Just(Event::Outage),
@@ -93,6 +97,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Delete),
         1 => (0..3u8).prop_map(Event::Retry),
     ]
+}
+
+/// What becomes of the write that a pass ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Write {
+    Done,
+    Fails,
+    /// The object has it, and the process doesn't know.
+    Unanswered,
 }
 
 fn submission(id: String, found: Option<Observed>) -> Submission {
@@ -150,10 +163,11 @@ impl World {
             return;
         }
         match event {
-            Event::Pass => self.pass(false, false, false),
-            Event::StalePass => self.pass(true, false, false),
-            Event::ReplyLost => self.pass(false, true, false),
-            Event::WriteFails => self.pass(false, false, true),
+            Event::Pass => self.pass(false, false, Write::Done),
+            Event::StalePass => self.pass(true, false, Write::Done),
+            Event::ReplyLost => self.pass(false, true, Write::Done),
+            Event::WriteFails => self.pass(false, false, Write::Fails),
+            Event::WriteUnanswered => self.pass(false, false, Write::Unanswered),
             Event::Refuse => self.refuse_next = true,
             Event::Crash => self.crash(),
             Event::Outage => {
@@ -179,7 +193,9 @@ impl World {
                 }
             }
             Event::Look => {
-                let id = self.run.status.as_ref().and_then(|status| status.id.clone());
+                // The poller knows the run from its start on, also when the id isn't saved yet.
+                let saved = self.run.status.as_ref().and_then(|status| status.id.clone());
+                let id = saved.or_else(|| self.memory.submission.as_ref().map(|known| known.id.clone()));
                 let job = self.jobs.values().find(|(known, _)| Some(known) == id.as_ref());
                 self.observation = job.map(|(_, state)| Observation::Run(seen(state)));
             }
@@ -211,11 +227,11 @@ impl World {
         Some(submission(id.clone(), Some(seen(state))))
     }
 
-    fn pass(&mut self, stale: bool, lose_reply: bool, fail_write: bool) {
+    fn pass(&mut self, stale: bool, lose_reply: bool, write: Write) {
         // A stale object that this process wrote itself is replaced from memory; one that others wrote is not.
         let run = if stale && self.memory.fresh.is_none() { self.before.clone() } else { self.run.clone() };
         // The API server refuses every write that was decided on an older version.
-        let outdated = run != self.run;
+        let write = if run == self.run { write } else { Write::Fails };
         let target = Self::target();
         let view = View {
             run: &run,
@@ -226,25 +242,25 @@ impl World {
         };
         match plan(&view) {
             Step::Rest | Step::AwaitReference => {}
-            Step::Refuse(why) => self.write(&run, &Situation::Refused(&why), outdated || fail_write),
+            Step::Refuse(why) => self.write(&run, &Situation::Refused(&why), write),
             Step::Reopen => {
                 let again = Situation::Waiting { reason: "Retrying", message: "again" };
-                self.write(&run, &again, outdated || fail_write);
-                self.memory.never_started |= !(outdated || fail_write);
+                self.write(&run, &again, write);
+                self.memory.never_started |= write == Write::Done;
             }
             Step::TakeOver(_) => match self.listed(&run) {
-                Some(found) => self.save(&run, &found, outdated || fail_write),
+                Some(found) => self.save(&run, &found, write),
                 None => self.memory.sought = true,
             },
-            Step::Acknowledge => self.write(&run, &Situation::Acknowledged, outdated || fail_write),
-            Step::AddFinalizer if outdated || fail_write => {}
+            Step::Acknowledge => self.write(&run, &Situation::Acknowledged, write),
+            Step::AddFinalizer if write == Write::Fails => {}
             Step::AddFinalizer => {
                 self.before = self.run.clone();
                 self.run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
                 let uid = self.run.metadata.uid.clone().unwrap();
                 self.run.metadata.annotations.get_or_insert_default().insert(annotations::ORIGIN.into(), uid);
-                self.memory.fresh = Some(Arc::new(self.run.clone()));
-                self.memory.never_started = true;
+                self.wrote(write);
+                self.memory.never_started = write == Write::Done;
             }
             Step::Start(request) => {
                 assert!(run.metadata.finalizers.is_some(), "started without a finalizer");
@@ -253,22 +269,29 @@ impl World {
                 let known = self.remembered.contains(&request.client_token);
                 if std::mem::take(&mut self.refuse_next) && !known {
                     self.refused += 1;
-                    return self.write(&run, &Situation::Refused("no"), outdated || fail_write);
+                    // Whether an unanswered one is there is found out before the next try.
+                    let write = if write == Write::Done { write } else { Write::Fails };
+                    return self.write(&run, &Situation::Refused("no"), write);
                 }
                 self.repeated += u32::from(!known && self.jobs.contains_key(&request.client_token));
                 self.remembered.insert(request.client_token.clone());
                 let next = format!("job{}", self.jobs.len());
                 let (id, _) = self.jobs.entry(request.client_token).or_insert((next, PENDING)).clone();
                 if !lose_reply {
-                    self.save(&run, &submission(id, None), outdated || fail_write);
+                    self.save(&run, &submission(id, None), write);
                 }
             }
-            Step::Save(submission) => self.save(&run, &submission, outdated || fail_write),
+            Step::Save(mut submission) => {
+                if let Some(Observation::Run(seen)) = &self.observation {
+                    submission.found = Some(seen.clone());
+                }
+                self.save(&run, &submission, write);
+            }
             Step::Observe(_) => match self.observation.clone() {
                 Some(Observation::Run(seen)) => {
-                    self.write(&run, &Situation::Observed(&seen), outdated || fail_write);
+                    self.write(&run, &Situation::Observed(&seen), write);
                 }
-                Some(Observation::Gone) => self.write(&run, &Situation::Lost, outdated || fail_write),
+                Some(Observation::Gone) => self.write(&run, &Situation::Lost, write),
                 None => {}
             },
             Step::Cancel(submitted) => {
@@ -279,36 +302,36 @@ impl World {
                 }
                 if !lose_reply {
                     self.memory.cancel_asked = true;
-                    self.write(&run, &Situation::CancelAsked, outdated || fail_write);
+                    self.write(&run, &Situation::CancelAsked, write);
                 }
             }
             Step::AwaitEnd(_) => {
                 if let Some(Observation::Run(seen)) = self.observation.clone() {
-                    self.write(&run, &Situation::Observed(&seen), outdated || fail_write);
+                    self.write(&run, &Situation::Observed(&seen), write);
                 }
             }
             Step::Find(_) => match self.listed(&run) {
                 Some(Submission { found: Some(job), .. }) if is_final(&job.state) => {
-                    self.release(outdated || fail_write);
+                    self.release(write);
                 }
-                Some(found) => self.save(&run, &found, outdated || fail_write),
-                None => self.release(outdated || fail_write),
+                Some(found) => self.save(&run, &found, write),
+                None => self.release(write),
             },
-            Step::Release => self.release(outdated || fail_write),
+            Step::Release => self.release(write),
         }
     }
 
-    fn save(&mut self, run: &JobRun, submission: &Submission, fails: bool) {
+    fn save(&mut self, run: &JobRun, submission: &Submission, write: Write) {
         self.memory.submission = Some(Box::new(submission.clone()));
-        self.write(run, &Situation::Submitted(submission, submission.found.as_ref()), fails);
-        if !fails {
+        self.write(run, &Situation::Submitted(submission, submission.found.as_ref()), write);
+        if write == Write::Done {
             self.memory.submission = None;
             self.memory.sought = false;
         }
     }
 
-    fn write(&mut self, run: &JobRun, situation: &Situation<'_>, fails: bool) {
-        if fails {
+    fn write(&mut self, run: &JobRun, situation: &Situation<'_>, write: Write) {
+        if write == Write::Fails {
             return;
         }
         let manner =
@@ -316,13 +339,15 @@ impl World {
         let status = status::next(run, situation, manner);
         self.before = self.run.clone();
         self.run.status = Some(status);
-        self.memory.fresh = Some(Arc::new(self.run.clone()));
+        self.wrote(write);
     }
 
-    fn release(&mut self, fails: bool) {
-        if !fails {
-            self.gone = true;
-        }
+    fn wrote(&mut self, write: Write) {
+        self.memory.fresh = (write == Write::Done).then(|| Arc::new(self.run.clone()));
+    }
+
+    fn release(&mut self, write: Write) {
+        self.gone |= write != Write::Fails;
     }
 
     fn check(&mut self) {
@@ -348,6 +373,32 @@ impl World {
             assert!(live.is_empty(), "the object is gone and a job lives: {live:?}");
         }
     }
+}
+
+/// A run whose id is there and whose virtual cluster isn't, as seen from a process that knows nothing else.
+fn step_of_a_run_that_is_somewhere(state: &str, virtual_cluster: ClusterTarget) -> Step {
+    let mut run = a_run();
+    run.spec.virtual_cluster_id = None;
+    run.status = Some(JobRunStatus {
+        id: Some("job0".into()),
+        state: Some(state.into()),
+        observed_generation: Some(0),
+        ..JobRunStatus::default()
+    });
+    let target = Target { virtual_cluster, default_tags: Vec::new() };
+    let memory = Memory::default();
+    plan(&View { run: &run, memory: &memory, observation: None, target: &target, retain: false })
+}
+
+#[test]
+fn a_run_with_an_id_is_neither_refused_nor_submitted_where_its_cluster_is_unknown() {
+    let nowhere = || ClusterTarget::Invalid("spec.virtualClusterRef: none".into());
+    let waiting =
+        || ClusterTarget::Waiting { status: ConditionStatus::Unknown, why: "not found".into(), id: None };
+    assert_eq!(step_of_a_run_that_is_somewhere(RUNNING, nowhere()), Step::Rest);
+    assert_eq!(step_of_a_run_that_is_somewhere(RUNNING, waiting()), Step::AwaitReference);
+    assert_eq!(step_of_a_run_that_is_somewhere(COMPLETED, nowhere()), Step::Acknowledge);
+    assert_eq!(step_of_a_run_that_is_somewhere(COMPLETED, waiting()), Step::Acknowledge);
 }
 
 proptest! {

@@ -13,7 +13,7 @@ use super::plan::{Step, View, plan};
 use super::status::{SeenCluster, Situation, next};
 use crate::memory::Memory;
 
-fn cluster() -> VirtualCluster {
+pub(super) fn cluster() -> VirtualCluster {
     let provider = ContainerProvider { id: Some("eks".into()), type_: Some("EKS".into()), info: None };
     let spec = VirtualClusterSpec {
         name: "vc".into(),
@@ -87,6 +87,11 @@ fn each_situation_has_its_step() {
         ("refused and edited", edited, Step::Create { token: token(2) }),
         ("refused and retried", retried(refused()), Step::Create { token: token(2) }),
         ("gone", gone(), Step::Settled),
+        (
+            "gone before its id was saved",
+            after(finalised(cluster()), &Situation::Gone("gone")),
+            Step::Settled,
+        ),
         ("gone and retried", retried(gone()), Step::Reopen),
         ("gone and reopened", after(retried(gone()), &Situation::Reopened), Step::Create { token: token(2) }),
         ("deleted while running", deleted(in_state(RUNNING)), Step::Delete("vc1".into())),
