@@ -52,7 +52,7 @@ pub fn mutate(data: &[u8], other: &[u8], seed: u64) -> Vec<u8> {
     for _ in 0..rng.random_range(1..=4) {
         mutate_tree(&mut tree, &donor, &mut rng);
     }
-    serde_json::to_vec(&tree).unwrap()
+    tree.to_string().into_bytes()
 }
 
 fn mutate_bytes(mut data: Vec<u8>, other: &[u8], rng: &mut StdRng) -> Vec<u8> {

@@ -88,9 +88,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let world = Self::default();
-        world.send(Method::POST, Uri::from_static("/_simulator/reset"), String::new(), None).unwrap();
-        world
+        send(Method::POST, Uri::from_static("/_simulator/reset"), String::new(), None).unwrap();
+        Self::default()
     }
 
     fn call(&mut self, call: &Call) {
@@ -110,7 +109,7 @@ impl World {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let Some(answer) = self.send(method, uri.clone(), body, call.scope.as_deref()) else {
+        let Some(answer) = send(method, uri.clone(), body, call.scope.as_deref()) else {
             assert!(self.faulty, "no answer to {call:?}");
             return;
         };
@@ -122,31 +121,6 @@ impl World {
         }
     }
 
-    fn send(&self, method: Method, uri: Uri, body: String, scope: Option<&str>) -> Option<Answer> {
-        let mut request = Request::new(Body::from(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        let authorization = scope.map(|scope| {
-            format!("AWS4-HMAC-SHA256 Credential={scope}/emr-containers/aws4_request, Signature=0")
-        });
-        if let Some(value) = authorization.and_then(|text| text.parse().ok()) {
-            request.headers_mut().insert(header::AUTHORIZATION, value);
-        }
-        let response = SIMULATOR.with(|Simulator { app, runtime }| {
-            let _timers = runtime.enter();
-            app.call(request).now_or_never()
-        });
-        let response = response?.unwrap();
-        let (parts, body) = response.into_parts();
-        let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        Some(Answer {
-            status: parts.status.as_u16(),
-            error_type: header("x-amzn-errortype").unwrap_or_default(),
-            has_request_id: header("x-amzn-requestid").is_some(),
-            body: axum::body::to_bytes(body, usize::MAX).now_or_never()?.unwrap(),
-        })
-    }
-
     fn learn(&mut self, answer: &Answer) {
         let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
         if let Some(id) = body["id"].as_str().filter(|_| answer.status == 200)
@@ -156,17 +130,10 @@ impl World {
         }
     }
 
-    fn get(&self, uri: &str, scope: &str) -> Value {
-        let answer =
-            self.send(Method::GET, uri.parse().unwrap(), String::new(), Some(scope)).expect("an answer");
-        assert_eq!(answer.status, 200, "{uri}: {:?}", String::from_utf8_lossy(&answer.body));
-        answer.json()
-    }
-
     /// What is there is what could be, and every way to ask for it gives the same.
-    fn check(&mut self) {
-        self.send(Method::DELETE, Uri::from_static("/_simulator/faults"), String::new(), None);
-        let held: Snapshot = serde_json::from_value(self.get("/_simulator/state", "")).unwrap();
+    fn check(&self) {
+        send(Method::DELETE, Uri::from_static("/_simulator/faults"), String::new(), None);
+        let held: Snapshot = serde_json::from_value(get("/_simulator/state", "")).unwrap();
         let ids: HashSet<&str> = held.job_runs.iter().map(|run| run.id.as_str()).collect();
         assert_eq!(ids.len(), held.job_runs.len(), "two runs with an id");
         let tokens: HashSet<_> =
@@ -185,29 +152,59 @@ impl World {
             let scope = format!("{}/20261121/{}", run.account, run.region);
             let Some(scope) = plain_scope(&scope) else { continue };
             let shown =
-                self.get(&format!("/virtualclusters/{}/jobruns/{}", run.virtual_cluster_id, run.id), scope);
+                get(&format!("/virtualclusters/{}/jobruns/{}", run.virtual_cluster_id, run.id), scope);
             assert_eq!(shown["jobRun"]["state"], run.state.as_str());
         }
         for cluster in &held.virtual_clusters {
             let scope = format!("{}/20261121/{}", cluster.account, cluster.region);
             let Some(scope) = plain_scope(&scope) else { continue };
             let runs = held.job_runs.iter().filter(|run| run.virtual_cluster_id == cluster.id).count();
-            assert_eq!(self.listed(&cluster.id, scope), runs, "pages miss runs or repeat them");
+            assert_eq!(listed(&cluster.id, scope), runs, "pages miss runs or repeat them");
         }
     }
+}
 
-    /// How many runs the pages of a list show.
-    fn listed(&self, cluster: &str, scope: &str) -> usize {
-        let mut shown = HashSet::new();
-        let mut token = String::new();
-        loop {
-            let page = self.get(&format!("/virtualclusters/{cluster}/jobruns?maxResults=3{token}"), scope);
-            for run in page["jobRuns"].as_array().unwrap() {
-                assert!(shown.insert(run["id"].as_str().unwrap().to_owned()), "listed twice");
-            }
-            let Some(next) = page["nextToken"].as_str() else { return shown.len() };
-            token = format!("&nextToken={next}");
+fn send(method: Method, uri: Uri, body: String, scope: Option<&str>) -> Option<Answer> {
+    let mut request = Request::new(Body::from(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    let authorization = scope
+        .map(|scope| format!("AWS4-HMAC-SHA256 Credential={scope}/emr-containers/aws4_request, Signature=0"));
+    if let Some(value) = authorization.and_then(|text| text.parse().ok()) {
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+    }
+    let response = SIMULATOR.with(|Simulator { app, runtime }| {
+        let _timers = runtime.enter();
+        app.call(request).now_or_never()
+    });
+    let response = response?.unwrap();
+    let (parts, body) = response.into_parts();
+    let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    Some(Answer {
+        status: parts.status.as_u16(),
+        error_type: header("x-amzn-errortype").unwrap_or_default(),
+        has_request_id: header("x-amzn-requestid").is_some(),
+        body: axum::body::to_bytes(body, usize::MAX).now_or_never()?.unwrap(),
+    })
+}
+
+fn get(uri: &str, scope: &str) -> Value {
+    let answer = send(Method::GET, uri.parse().unwrap(), String::new(), Some(scope)).expect("an answer");
+    assert_eq!(answer.status, 200, "{uri}: {:?}", String::from_utf8_lossy(&answer.body));
+    answer.json()
+}
+
+/// How many runs the pages of a list show.
+fn listed(cluster: &str, scope: &str) -> usize {
+    let mut shown = HashSet::new();
+    let mut token = String::new();
+    loop {
+        let page = get(&format!("/virtualclusters/{cluster}/jobruns?maxResults=3{token}"), scope);
+        for run in page["jobRuns"].as_array().unwrap() {
+            assert!(shown.insert(run["id"].as_str().unwrap().to_owned()), "listed twice");
         }
+        let Some(next) = page["nextToken"].as_str() else { return shown.len() };
+        token = format!("&nextToken={next}");
     }
 }
 

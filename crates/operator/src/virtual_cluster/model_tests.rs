@@ -77,6 +77,7 @@ enum Denied {
     NamespaceTaken,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "what may stand in the way, each by itself")]
 struct World {
     cluster: VirtualCluster,
     before: VirtualCluster,

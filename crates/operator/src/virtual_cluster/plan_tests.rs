@@ -3,13 +3,14 @@
 use emrcontainers_api::condition::{self, ConditionStatus};
 use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::virtual_cluster::{
-    ARRESTED, ContainerProvider, RUNNING, TERMINATED, TERMINATING, VirtualCluster, VirtualClusterSpec,
+    ARRESTED, ContainerInfo, ContainerProvider, EksInfo, RUNNING, SchedulerConfiguration, TERMINATED,
+    TERMINATING, VirtualCluster, VirtualClusterSpec,
 };
 use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::plan::{Step, View, plan};
+use super::plan::{Step, View, limits_differ, namespace, plan};
 use super::status::{SeenCluster, Situation, next};
 use crate::memory::Memory;
 
@@ -113,6 +114,49 @@ fn a_deletion_waits_for_users_and_respects_retain() {
     assert_eq!(step(&cluster, &Memory::default(), &["job".to_owned()], true), Step::Release);
     let never_created = Memory { never_started: true, ..Memory::default() };
     assert_eq!(step(&deleted(self::cluster()), &never_created, &[], false), Step::Release);
+}
+
+#[test]
+fn a_deletion_is_asked_for_once_by_a_process() {
+    let asked = Memory { cancel_asked: true, ..Memory::default() };
+    let expected = Step::AwaitTermination("vc1".into());
+    assert_eq!(step(&deleted(in_state(RUNNING)), &asked, &[], false), expected);
+}
+
+#[test]
+fn limits_are_sent_where_they_differ_and_taken_back_only_by_an_edit() {
+    let limits = |max_concurrent_job_runs, max_in_queue_job_runs| SchedulerConfiguration {
+        max_concurrent_job_runs,
+        max_in_queue_job_runs,
+    };
+    for (wanted, observed, edited, expected) in [
+        (limits(None, None), limits(None, None), true, false),
+        (limits(Some(1), Some(2)), limits(Some(1), Some(2)), true, false),
+        (limits(Some(1), None), limits(Some(2), None), false, true),
+        (limits(None, Some(1)), limits(None, Some(2)), false, true),
+        (limits(None, None), limits(Some(1), None), false, false),
+        (limits(None, None), limits(Some(1), None), true, true),
+        (limits(None, None), limits(None, Some(1)), true, true),
+    ] {
+        assert_eq!(limits_differ(&wanted, &observed, edited), expected, "{wanted:?} {observed:?} {edited}");
+    }
+}
+
+#[test]
+fn the_namespace_is_default_unless_the_spec_names_one() {
+    let mut named = cluster();
+    assert_eq!(namespace(&named), "default");
+    let eks_info = Some(EksInfo { namespace: Some("spark".into()), node_label: None });
+    named.spec.container_provider.info = Some(ContainerInfo { eks_info });
+    assert_eq!(namespace(&named), "spark");
+}
+
+#[test]
+fn a_cluster_that_is_reopened_answers_the_generation_that_asked_for_it() {
+    let gone = after(in_state(RUNNING), &Situation::Gone("gone"));
+    let reopened = after(retried(gone), &Situation::Reopened).status.unwrap();
+    assert_eq!((reopened.observed_generation, reopened.refusals), (Some(1), Some(1)));
+    assert_eq!((reopened.id, reopened.state), (None, None));
 }
 
 #[test]
