@@ -163,6 +163,14 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_is_true_only_if_it_is_there_and_says_so() {
+        let list = Wanted::default().no(READY, "x", "").yes(STALLED, "y", "").apply(&[], at(1));
+        assert_eq!(find(&list, STALLED).and_then(|c| c.reason.as_deref()), Some("y"));
+        assert_eq!(find(&list, TERMINAL), None);
+        assert!(is_true(&list, STALLED) && !is_true(&list, READY) && !is_true(&list, TERMINAL));
+    }
+
+    #[test]
     fn the_time_moves_only_with_the_status() {
         let first = Wanted::default().no(READY, "PENDING", "").apply(&[], at(10));
         let second = Wanted::default().no(READY, "RUNNING", "").apply(&first, at(20));

@@ -317,7 +317,20 @@ MonitoringConfiguration:
         assert_eq!(spark.configurations[0].properties["K"], "V");
         let monitoring = camel.monitoring_configuration.unwrap();
         assert_eq!(monitoring.container_log_rotation_configuration.unwrap().max_files_to_keep, 3);
-        assert_eq!(monitoring.cloud_watch_monitoring_configuration.unwrap().log_stream_name_prefix, None);
+        assert_eq!(
+            monitoring.cloud_watch_monitoring_configuration,
+            Some(CloudWatchMonitoringConfiguration {
+                log_group_name: "/g".into(),
+                log_stream_name_prefix: None
+            })
+        );
+        assert_eq!(
+            monitoring.managed_logs,
+            Some(ManagedLogs {
+                allow_aws_to_retain_logs: Some("ENABLED".into()),
+                encryption_key_arn: Some("arn:aws:kms:r:1:key/k".into()),
+            })
+        );
     }
 
     #[test]
@@ -384,11 +397,15 @@ MonitoringConfiguration:
 
     #[test]
     fn nesting_ends_with_an_error_not_a_crash() {
-        let mut text = "{\"classification\":\"x\"}".to_owned();
-        for _ in 0..20 {
-            text = format!("{{\"classification\":\"x\",\"configurations\":[{text}]}}");
-        }
-        let error = from_text(&format!("{{\"applicationConfiguration\":[{text}]}}")).unwrap_err();
+        let nested = |levels: usize| {
+            let mut text = "{\"classification\":\"x\"}".to_owned();
+            for _ in 0..levels {
+                text = format!("{{\"classification\":\"x\",\"configurations\":[{text}]}}");
+            }
+            from_text(&format!("{{\"applicationConfiguration\":[{text}]}}"))
+        };
+        assert!(nested(MAX_DEPTH).is_ok());
+        let error = nested(MAX_DEPTH + 1).unwrap_err();
         assert!(error.problem.contains("nest deeper"), "{error}");
     }
 }

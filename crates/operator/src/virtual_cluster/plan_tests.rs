@@ -177,6 +177,25 @@ fn a_cluster_that_runs_has_exactly_upstreams_conditions() {
 }
 
 #[test]
+fn a_cluster_that_is_not_ready_says_what_it_waits_for() {
+    let ready = |situation: &Situation<'_>| {
+        let conditions = after(in_state(RUNNING), situation).status.unwrap().conditions;
+        let line = |type_| condition::find(&conditions, type_).map(|c| (c.status, c.reason.clone().unwrap()));
+        (line(condition::READY), line(condition::RECONCILING))
+    };
+    let both = |reason: &str| {
+        let line = |status| Some((status, reason.to_owned()));
+        (line(ConditionStatus::False), line(ConditionStatus::True))
+    };
+    assert_eq!(ready(&Situation::Trouble("oops")), both(condition::RECOVERABLE));
+    assert_eq!(ready(&Situation::InUse(&["job".to_owned()])), both("InUse"));
+    assert_eq!(ready(&Situation::DeleteAsked), both(TERMINATING));
+    assert_eq!(ready(&Situation::Seen(&seen("NEW_STATE"))), both("NEW_STATE"));
+    let unequal = after(in_state(RUNNING), &Situation::Unequal(&seen(RUNNING), "no right to tag"));
+    assert!(!condition::is_true(&unequal.status.unwrap().conditions, condition::RESOURCE_SYNCED));
+}
+
+#[test]
 fn d16_a_cluster_that_others_terminated_is_not_ready() {
     let gone = after(in_state(RUNNING), &Situation::Gone("gone"));
     let status = gone.status.as_ref().unwrap();
@@ -192,4 +211,5 @@ fn d16_a_cluster_that_others_terminated_is_not_ready() {
 fn users_are_named_and_then_counted() {
     let users: Vec<String> = (0..7).map(|n| format!("job{n}")).collect();
     assert!(super::status::in_use(&users).contains("job0, job1, job2, job3, job4 and 2 more"));
+    assert!(super::status::in_use(&users[..5]).contains("job0, job1, job2, job3, job4; delete them"));
 }
