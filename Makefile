@@ -54,8 +54,12 @@ bench: controlplane ## Measure the standard set of loads into target/bench; ARGS
 faults: controlplane build ## Kill the operator 1,000 times while AWS and the API server fail too, by seed, and check every run; ARGS="--help" says how.
 	@$(TARGET)/debug/faults $(ARGS)
 
-fuzz: ## Look for inputs that break something, guided by coverage; ARGS="600 overrides" is for 600 seconds on one target.
-	@tools/fuzz.sh $(ARGS)
+fuzz: ## Look for inputs that break something, guided by coverage (`cargo install cargo-fuzz --locked`); TARGETS="overrides" chooses.
+	@for target in $(or $(TARGETS),$(notdir $(wildcard fuzz/corpus/*))); do \
+	  mkdir -p $(TARGET)/fuzz/$$target; \
+	  cargo fuzz run --dev --sanitizer none --features libfuzzer $$target $(TARGET)/fuzz/$$target fuzz/corpus/$$target \
+	    -- -max_len=16384 -timeout=10 -print_final_stats=1 $(or $(ARGS),-max_total_time=60); \
+	done
 
 mutants: ## Break the pure files in every small way and see whether a test fails (hours; `cargo install cargo-mutants --locked`).
 	cargo mutants $(ARGS)

@@ -1,5 +1,6 @@
 //! What must hold for any input, as targets that two engines drive: `tests/bounded.rs` with the kept corpus and what it
-//! makes of it, for seconds and in every test run, and libFuzzer by coverage (`make fuzz`), for as long as one likes.
+//! makes of it, for seconds and in every test run, and libFuzzer by coverage, by way of cargo-fuzz and one binary of
+//! `fuzz_targets` for each (`make fuzz`), for as long as one likes.
 //!
 //! A target takes bytes and panics where something doesn't hold. Invariant: what it does depends on its input alone, so
 //! that an input that fails once fails again.
@@ -11,6 +12,9 @@
     reason = "a target stops with a message"
 )]
 
+mod events;
+#[cfg(feature = "libfuzzer")]
+pub mod libfuzzer;
 pub mod mutate;
 mod objects;
 mod overrides;
@@ -27,7 +31,8 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
+    Target { name: "events", check: events::check },
     Target { name: "objects", check: objects::check },
     Target { name: "overrides", check: overrides::check },
     Target { name: "settings", check: settings::check },

@@ -2,11 +2,13 @@
 //! can be worked with.
 
 use emrcontainers_operator::quotas::{Bucket, Quotas};
+use emrcontainers_operator::selector;
 use emrcontainers_operator::settings::{Settings, SettingsError};
 
 pub(crate) fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     quotas(text);
+    selector_is_kubes(text);
     let arguments = ["emrcontainers-operator"].into_iter().chain(text.lines());
     match Settings::from_command_line(arguments) {
         Ok(settings) => fit(&settings),
@@ -24,6 +26,15 @@ fn fit(settings: &Settings) {
     assert!(settings.watch_namespaces.iter().all(|namespace| (1..=63).contains(&namespace.len())));
     assert!(settings.resource_tags.iter().all(|(key, _)| !key.is_empty()));
     sound(&settings.aws_quotas);
+    assert!(settings.event_queue.as_ref().is_none_or(|queue| queue.url().starts_with("http")));
+    let times = &settings.lease_times;
+    assert!(times.retry_period < times.renew_deadline && times.renew_deadline < times.lease_duration);
+}
+
+/// A selector that was read means the same in the form that kube sends.
+fn selector_is_kubes(text: &str) {
+    let Ok(selector) = selector::parse(text) else { return };
+    assert_eq!(selector::parse(&selector.to_string()), Ok(selector));
 }
 
 /// Quotas that were read can be written down and read again.

@@ -69,6 +69,11 @@ fn holds(name: &str) {
 }
 
 #[test]
+fn any_message_of_the_event_queue_is_a_hint_of_what_it_says_or_none() {
+    holds("events");
+}
+
+#[test]
 fn any_object_is_read_as_kube_would_or_says_what_is_wrong_with_it() {
     holds("objects");
 }

@@ -277,7 +277,8 @@ impl World {
                 let next = format!("job{}", self.jobs.len());
                 let (id, _) = self.jobs.entry(request.client_token).or_insert((next, PENDING)).clone();
                 if !lose_reply {
-                    self.save(&run, &submission(id, None), write);
+                    // Saved in the next pass: the run may have moved, or ended, until then.
+                    self.memory.submission = Some(Box::new(submission(id, None)));
                 }
             }
             Step::Save(mut submission) => {
@@ -371,6 +372,31 @@ impl World {
             let live: Vec<_> = self.jobs.values().filter(|(_, state)| !is_final(state)).collect();
             assert!(live.is_empty(), "the object is gone and a job lives: {live:?}");
         }
+    }
+}
+
+#[test]
+fn an_end_that_is_seen_before_the_id_is_saved_is_saved_with_it() {
+    for between in
+        [vec![], vec![Event::WriteFails], vec![Event::Crash], vec![Event::Restore], vec![Event::StalePass]]
+    {
+        let mut world = World::new();
+        // The finalizer, the start, and then the job ends.
+        for event in [Event::Pass, Event::Pass, Event::Advance, Event::Advance, Event::Look] {
+            world.happen(event);
+        }
+        assert_eq!(world.run.status, None);
+        assert_eq!(world.observation, Some(Observation::Run(seen(COMPLETED))));
+        for &event in &between {
+            world.happen(event);
+        }
+        world.happen(Event::Pass);
+        let status = world.run.status.unwrap();
+        assert_eq!(
+            (status.id.as_deref(), status.state.as_deref()),
+            (Some("job0"), Some(COMPLETED)),
+            "{between:?}"
+        );
     }
 }
 
