@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help controlplane build demo up down test conformance lint generate check-generated bench faults ci
+.PHONY: help controlplane build demo up down test conformance lint generate check-generated bench faults fuzz mutants ci
 
 # A failed test's message is enough; set it to 1 for stack traces.
 export RUST_BACKTRACE ?= 0
@@ -53,6 +53,16 @@ bench: controlplane ## Measure the standard set of loads into target/bench; ARGS
 
 faults: controlplane build ## Kill the operator 1,000 times while AWS and the API server fail too, by seed, and check every run; ARGS="--help" says how.
 	@$(TARGET)/debug/faults $(ARGS)
+
+fuzz: ## Look for inputs that break something, guided by coverage (`cargo install cargo-fuzz --locked`); TARGETS="overrides" chooses.
+	@for target in $(or $(TARGETS),$(notdir $(wildcard fuzz/corpus/*))); do \
+	  mkdir -p $(TARGET)/fuzz/$$target; \
+	  cargo fuzz run --dev --sanitizer none --features libfuzzer $$target $(TARGET)/fuzz/$$target fuzz/corpus/$$target \
+	    -- -max_len=16384 -timeout=10 -print_final_stats=1 $(or $(ARGS),-max_total_time=60); \
+	done
+
+mutants: ## Break the pure files in every small way and see whether a test fails (hours; `cargo install cargo-mutants --locked`).
+	cargo mutants $(ARGS)
 
 ci: ## Run what CI runs.
 	.ci/run

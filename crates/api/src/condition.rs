@@ -40,6 +40,14 @@ pub const UNKNOWN_SYNCED_MESSAGE: &str =
 /// Upstream's message of a reference that is not resolved.
 pub const REFERENCE_MESSAGE: &str = "Reference resolution failed";
 
+/// The longest message: what Kubernetes' own conditions may hold. An object has several, and etcd takes 1.5 MiB.
+const MAX_MESSAGE_BYTES: usize = 32_768;
+
+/// As much of a message as a status can hold.
+pub fn bounded(message: &str) -> &str {
+    message.get(..message.floor_char_boundary(MAX_MESSAGE_BYTES)).unwrap_or(message)
+}
+
 /// `True`, `False` or `Unknown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConditionStatus {
@@ -84,8 +92,8 @@ impl Wanted {
         self.0.retain(|c| c.type_ != type_);
         self.0.push(Condition {
             last_transition_time: None,
-            message: Some(message.to_owned()).filter(|m| !m.is_empty()),
-            reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
+            message: Some(bounded(message).to_owned()).filter(|m| !m.is_empty()),
+            reason: Some(bounded(reason).to_owned()).filter(|r| !r.is_empty()),
             status,
             type_: type_.to_owned(),
         });
@@ -144,6 +152,22 @@ mod tests {
         let list = Wanted::default().no(READY, "x", "").yes(STALLED, "x", "").yes(TERMINAL, "x", "why");
         let types: Vec<_> = list.apply(&[], at(1)).into_iter().map(|c| c.type_).collect();
         assert_eq!(types, [TERMINAL, READY, STALLED]);
+    }
+
+    #[test]
+    fn a_message_of_any_length_leaves_room_for_the_rest_of_the_object() {
+        let long = "é".repeat(1_000_000);
+        let list = Wanted::default().no(READY, &long, &long).apply(&[], at(1));
+        assert_eq!(list[0].message.as_deref(), Some("é".repeat(MAX_MESSAGE_BYTES / 2).as_str()));
+        assert_eq!(list[0].reason, list[0].message);
+    }
+
+    #[test]
+    fn a_condition_is_true_only_if_it_is_there_and_says_so() {
+        let list = Wanted::default().no(READY, "x", "").yes(STALLED, "y", "").apply(&[], at(1));
+        assert_eq!(find(&list, STALLED).and_then(|c| c.reason.as_deref()), Some("y"));
+        assert_eq!(find(&list, TERMINAL), None);
+        assert!(is_true(&list, STALLED) && !is_true(&list, READY) && !is_true(&list, TERMINAL));
     }
 
     #[test]

@@ -146,6 +146,33 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_values_are_those_that_a_label_can_have() {
+        let (longest, domain) = ("a".repeat(63), "a.".repeat(126) + "a");
+        for name in ["a", "A-b_c.9", &longest] {
+            for text in
+                [name.to_owned(), format!("k={name}"), format!("k in ({name})"), format!("a-b.9/{name}")]
+            {
+                assert!(parse(&text).is_ok(), "{text}");
+            }
+        }
+        for name in ["-a", "a-", "_", "é", "a+", "a/b", &format!("{longest}a")] {
+            for text in [
+                format!("{name}=v"),
+                format!("k!={name}"),
+                format!("k notin (a,{name})"),
+                format!("a/{name}/c"),
+            ] {
+                assert!(parse(&text).is_err() || text == "a/b=v", "{text}");
+            }
+        }
+        assert!(parse(&format!("{domain}/a")).is_ok());
+        for prefix in ["", "-a", "a-", "a..b", "A", "a_b", ".", &format!("{domain}a")] {
+            assert!(parse(&format!("{prefix}/a")).is_err(), "{prefix}");
+        }
+        assert!(parse("a/").is_err() && parse("k=").is_ok());
+    }
+
+    #[test]
     fn what_is_no_selector_is_refused_with_the_part_that_is_wrong() {
         for (selector, part) in [
             ("team=etl,", "the key ``"),

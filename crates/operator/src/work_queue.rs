@@ -293,6 +293,32 @@ mod tests {
     }
 
     #[test]
+    fn no_class_takes_the_quarter_of_the_passes_that_is_kept_for_the_rest() {
+        let (mut queue, now) = (WorkQueue::new(8), Instant::now());
+        for start in 1..=8 {
+            queue.push(start, Class::Start, now);
+        }
+        assert_eq!(taken(&mut queue, now), [1, 2, 3, 4, 5, 6]);
+        let mut queue = WorkQueue::new(8);
+        for save in 1..=8 {
+            queue.push(save, Class::Save, now);
+        }
+        assert_eq!(taken(&mut queue, now).len(), 7, "six at once, and one in the turn of the rest");
+    }
+
+    #[test]
+    fn a_lone_pass_is_the_rest_s_when_nothing_is_to_be_started() {
+        let (mut queue, now) = (WorkQueue::new(1), Instant::now());
+        for report in [1, 2] {
+            queue.push(report, Class::Rest, now);
+            assert!(!queue.is_idle());
+            assert_eq!(queue.pop(now), Some(report));
+            queue.done(&report, now);
+        }
+        assert!(queue.is_idle());
+    }
+
+    #[test]
     fn with_one_pass_at_a_time_neither_class_is_shut_out() {
         let (mut queue, now) = (WorkQueue::new(1), Instant::now());
         queue.push(1, Class::Start, now);

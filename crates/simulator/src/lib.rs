@@ -124,6 +124,12 @@ pub async fn start(options: Options) -> anyhow::Result<Handle> {
     Ok(Handle { url, service, stop, task: Some(task) })
 }
 
+/// A simulator without a network, for tests that send what no client would: the routes that [`start`] serves, on a state of
+/// their own.
+pub fn router(options: Options) -> axum::Router {
+    server::app(Arc::new(Service::new(options)))
+}
+
 /// A running simulator; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Handle {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -27,6 +28,8 @@ const BODY_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 /// Marks a response that must not be sent; `server` closes the connection instead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoReply;
+
+type Params = Result<RawPathParams, RawPathParamsRejection>;
 
 /// The API's routes.
 pub(crate) fn api() -> Router<Arc<Service>> {
@@ -85,7 +88,14 @@ pub(crate) fn api() -> Router<Arc<Service>> {
 fn on(filter: MethodFilter, operation: Operation) -> MethodRouter<Arc<Service>> {
     axum::routing::on(
         filter,
-        async move |State(service): State<Arc<Service>>, params: RawPathParams, request: Request| {
+        async move |State(service): State<Arc<Service>>, params: Params, request: Request| {
+            let params = match params {
+                Ok(params) => params,
+                Err(rejection) => {
+                    let error = ApiError::serialization(format!("the URI can't be read: {rejection}"));
+                    return respond(operation, &Err(error), "");
+                }
+            };
             let mut call = match read(operation, request).await {
                 Ok(call) => call,
                 Err(error) => return respond(operation, &Err(error), ""),

@@ -21,9 +21,14 @@ use crate::routes::NoReply;
 use crate::service::Service;
 use crate::{control, routes};
 
+/// The routes of the API and of the control endpoint.
+pub(crate) fn app(service: Arc<Service>) -> Router {
+    routes::api().merge(control::routes()).with_state(service)
+}
+
 /// Serves until `stop` is cancelled.
 pub(crate) async fn run(listener: TcpListener, service: Arc<Service>, stop: CancellationToken) {
-    let app = routes::api().merge(control::routes()).with_state(service);
+    let app = app(service);
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {

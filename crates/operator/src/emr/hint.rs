@@ -1,10 +1,12 @@
 //! What an event of EventBridge says of a run. Pure: a text in, a hint or the reason why there is none out.
 //!
 //! Believes nothing: whether there is such a run, and whether it is true, is for others. Invariant: a hint names a run, its
-//! virtual cluster, account and region, a state, and a time.
+//! virtual cluster, account and region, a state, and a time, all as the message's members do.
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Who sends the events.
 const SOURCE: &str = "aws.emr-containers";
@@ -13,19 +15,24 @@ const DETAIL_TYPE: &str = "EMR Job Run State Change";
 
 /// A run is said to be in a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hint {
-    pub(super) account: String,
-    pub(super) region: String,
-    pub(super) virtual_cluster_id: String,
-    pub(super) run_id: String,
-    pub(super) state: String,
+pub struct Hint {
+    /// The account that the run is in.
+    pub account: String,
+    /// The region that the run is in.
+    pub region: String,
+    /// The virtual cluster that the run is in.
+    pub virtual_cluster_id: String,
+    /// Id of the run.
+    pub run_id: String,
+    /// The state that it is said to be in.
+    pub state: String,
     /// When AWS sent the event, to the second.
-    pub(super) at: Timestamp,
+    pub at: Timestamp,
 }
 
 /// Why a message is no hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoHint {
+pub enum NoHint {
     /// It is something else than an event of a run.
     Unreadable,
     /// It is an event of another account or sort.
@@ -41,7 +48,7 @@ struct Event {
     account: Option<String>,
     region: String,
     time: Timestamp,
-    detail: serde_json::Value,
+    detail: Value,
 }
 
 #[derive(Deserialize)]
@@ -53,15 +60,15 @@ struct Detail {
 }
 
 /// Reads the body of a message to `account`.
-pub(super) fn parse(body: &str, account: &str) -> Result<Hint, NoHint> {
-    let event: Event = serde_json::from_str(body).map_err(|_| NoHint::Unreadable)?;
+pub fn parse(body: &str, account: &str) -> Result<Hint, NoHint> {
+    let event: Event = read(serde_json::from_str(body).map_err(|_| NoHint::Unreadable)?)?;
     if event.source != SOURCE
         || event.detail_type != DETAIL_TYPE
         || event.account.is_some_and(|sender| sender != account)
     {
         return Err(NoHint::Foreign);
     }
-    let detail: Detail = serde_json::from_value(event.detail).map_err(|_| NoHint::Unreadable)?;
+    let detail: Detail = read(event.detail)?;
     Ok(Hint {
         account: account.to_owned(),
         region: event.region,
@@ -72,10 +79,18 @@ pub(super) fn parse(body: &str, account: &str) -> Result<Hint, NoHint> {
     })
 }
 
+/// By the names of members: serde would read a list, too, by the order of its items.
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, NoHint> {
+    Some(value)
+        .filter(Value::is_object)
+        .and_then(|object| serde_json::from_value(object).ok())
+        .ok_or(NoHint::Unreadable)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -127,12 +142,15 @@ mod tests {
             ("/time", json!("yesterday")),
             ("/account", json!(111_122_223_333_u64)),
             ("/detail", json!("text")),
+            ("/detail", json!(["0000000378nj1d2s7lo", "0b0ywvksaltbxpnlf", "FAILED"])),
             ("/detail/id", Value::Null),
             ("/detail/state", json!(["FAILED"])),
         ] {
             assert_eq!(with(pointer, value.clone()), Err(NoHint::Unreadable), "{pointer} {value}");
         }
-        for body in ["", "null", "[]", "{}", "\u{0}", "{\"Type\":\"Notification\",\"Message\":\"{}\"}"] {
+        let members = ["source", "detail-type", "account", "region", "time", "detail"];
+        let list = json!(members.map(|name| event()[name].clone())).to_string();
+        for body in ["", "null", "{}", "\u{0}", "{\"Type\":\"Notification\",\"Message\":\"{}\"}", &list] {
             assert_eq!(parse(body, ACCOUNT), Err(NoHint::Unreadable), "{body}");
         }
     }

@@ -22,7 +22,7 @@ mod convert;
 pub mod error;
 #[cfg(test)]
 mod error_tests;
-mod hint;
+pub mod hint;
 pub mod hints;
 pub mod limit;
 pub mod model;

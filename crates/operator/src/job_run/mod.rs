@@ -6,13 +6,19 @@
 pub mod act;
 mod end;
 mod find;
+#[cfg(test)]
+mod model_tests;
 pub mod overrides;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
 pub mod report;
 pub mod request;
+#[cfg(test)]
+mod request_tests;
 pub mod status;
+#[cfg(test)]
+mod status_tests;
 pub mod target;
 mod turn;
 

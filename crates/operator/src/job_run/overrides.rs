@@ -4,6 +4,7 @@
 //! Functions and of the AWS CLI. An unknown key is refused with its path: dropped silently, a misspelt log
 //! destination is found out after the run. Invariant: the same object in either form gives the same request.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use emrcontainers_api::overrides::{
@@ -15,6 +16,9 @@ use serde_json::{Map, Value};
 
 /// How deep `configurations` may nest; the service's own examples have two levels.
 const MAX_DEPTH: usize = 16;
+
+/// How much of the user's text a message repeats: it goes into a status, several times over.
+const QUOTED_CHARS: usize = 80;
 
 /// Why overrides can't be read: names the place, and what would be right there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +36,14 @@ fn problem<T>(path: &str, problem: impl Into<String>) -> Result<T> {
     Err(OverridesError { path: path.to_owned(), problem: problem.into() })
 }
 
+/// The beginning of a text that may be of any length.
+fn quoted(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(QUOTED_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// Reads the text of `spec.configurationOverrides`: YAML or JSON.
 pub fn from_text(text: &str) -> Result<ConfigurationOverrides> {
     let path = "spec.configurationOverrides";
@@ -39,7 +51,7 @@ pub fn from_text(text: &str) -> Result<ConfigurationOverrides> {
         Ok(value) => overrides(&value, path),
         Err(error) => {
             let first = error.to_string();
-            let first = first.lines().next().unwrap_or_default();
+            let first = quoted(first.lines().next().unwrap_or_default());
             problem(
                 path,
                 format!("is neither YAML nor JSON ({first}); write the object as in a StartJobRun request"),
@@ -86,7 +98,7 @@ fn properties(value: &Value, path: &str) -> Result<BTreeMap<String, String>> {
     };
     let mut properties = BTreeMap::new();
     for (key, value) in members {
-        if let Some(text) = scalar(value, &format!("{path}.{key}"))? {
+        if let Some(text) = scalar(value, &format!("{path}.{}", quoted(key)))? {
             properties.insert(key.clone(), text);
         }
     }
@@ -143,6 +155,7 @@ fn rotation(value: &Value, path: &str) -> Result<ContainerLogRotationConfigurati
     let object = Object::read(value, path, &["maxFilesToKeep", "rotationSize"])?;
     let files = object.required("maxFilesToKeep")?;
     let Ok(max_files_to_keep) = files.parse() else {
+        let files = quoted(&files);
         return problem(&object.path("maxFilesToKeep"), format!("is {files:?}; it has to be a whole number"));
     };
     Ok(ContainerLogRotationConfiguration {
@@ -177,12 +190,15 @@ impl<'a> Object<'a> {
         for (key, value) in given {
             let Some(name) = known.iter().find(|name| name.eq_ignore_ascii_case(key)) else {
                 return problem(
-                    &format!("{path}.{key}"),
+                    &format!("{path}.{}", quoted(key)),
                     format!("is not known; known are {}", known.join(", ")),
                 );
             };
             if members.insert(*name, value).is_some() {
-                return problem(&format!("{path}.{key}"), "is given twice, in different case; keep one");
+                return problem(
+                    &format!("{path}.{}", quoted(key)),
+                    "is given twice, in different case; keep one",
+                );
             }
         }
         members.retain(|_, value| !value.is_null());
@@ -301,7 +317,20 @@ MonitoringConfiguration:
         assert_eq!(spark.configurations[0].properties["K"], "V");
         let monitoring = camel.monitoring_configuration.unwrap();
         assert_eq!(monitoring.container_log_rotation_configuration.unwrap().max_files_to_keep, 3);
-        assert_eq!(monitoring.cloud_watch_monitoring_configuration.unwrap().log_stream_name_prefix, None);
+        assert_eq!(
+            monitoring.cloud_watch_monitoring_configuration,
+            Some(CloudWatchMonitoringConfiguration {
+                log_group_name: "/g".into(),
+                log_stream_name_prefix: None
+            })
+        );
+        assert_eq!(
+            monitoring.managed_logs,
+            Some(ManagedLogs {
+                allow_aws_to_retain_logs: Some("ENABLED".into()),
+                encryption_key_arn: Some("arn:aws:kms:r:1:key/k".into()),
+            })
+        );
     }
 
     #[test]
@@ -350,12 +379,33 @@ MonitoringConfiguration:
     }
 
     #[test]
-    fn nesting_ends_with_an_error_not_a_crash() {
-        let mut text = "{\"classification\":\"x\"}".to_owned();
-        for _ in 0..20 {
-            text = format!("{{\"classification\":\"x\",\"configurations\":[{text}]}}");
+    fn a_message_repeats_no_more_of_a_text_than_fits_a_status() {
+        let long = "é".repeat(1000);
+        for text in [
+            format!("{long}: 1"),
+            format!("applicationConfiguration: [{{classification: a, properties: {{{long}: [1]}}}}]"),
+            format!(
+                "monitoringConfiguration: {{containerLogRotationConfiguration: {{maxFilesToKeep: {long}}}}}"
+            ),
+            format!("a{long}: 1\na{long}: 1"),
+        ] {
+            let error = from_text(&text).unwrap_err().to_string();
+            assert!(error.len() < 1024, "{} bytes", error.len());
+            assert!(error.contains('…'), "{error}");
         }
-        let error = from_text(&format!("{{\"applicationConfiguration\":[{text}]}}")).unwrap_err();
+    }
+
+    #[test]
+    fn nesting_ends_with_an_error_not_a_crash() {
+        let nested = |levels: usize| {
+            let mut text = "{\"classification\":\"x\"}".to_owned();
+            for _ in 0..levels {
+                text = format!("{{\"classification\":\"x\",\"configurations\":[{text}]}}");
+            }
+            from_text(&format!("{{\"applicationConfiguration\":[{text}]}}"))
+        };
+        assert!(nested(MAX_DEPTH).is_ok());
+        let error = nested(MAX_DEPTH + 1).unwrap_err();
         assert!(error.problem.contains("nest deeper"), "{error}");
     }
 }

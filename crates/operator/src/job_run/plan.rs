@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use super::request;
 use super::status::Submission;
-use super::target::Target;
+use super::target::{ClusterTarget, Target};
 use crate::emr::model::StartJobRun;
 use crate::emr::poll::Observation;
 use crate::memory::Memory;
@@ -89,6 +89,9 @@ pub fn plan(view: &View<'_>) -> Step {
     if let Some(submitted) = submitted(view) {
         return if has_final_state(run) { Step::Acknowledge } else { Step::Observe(submitted) };
     }
+    if run.status.as_ref().is_some_and(|status| status.id.is_some()) {
+        return submitted_somewhere(view);
+    }
     if has_final_state(run) {
         return Step::Reopen;
     }
@@ -105,6 +108,16 @@ pub fn plan(view: &View<'_>) -> Step {
     let request = Box::new(request);
     let knows = view.memory.never_started || view.memory.sought;
     if knows { Step::Start(request) } else { Step::TakeOver(request) }
+}
+
+/// A run that has an id, and where it is can't be told: with its reference it may be, and until then it is neither
+/// refused nor submitted.
+fn submitted_somewhere(view: &View<'_>) -> Step {
+    match view.target.virtual_cluster {
+        _ if has_final_state(view.run) => Step::Acknowledge,
+        ClusterTarget::Waiting { .. } => Step::AwaitReference,
+        ClusterTarget::Given(_) | ClusterTarget::Resolved(_) | ClusterTarget::Invalid(_) => Step::Rest,
+    }
 }
 
 fn plan_deletion(view: &View<'_>) -> Step {

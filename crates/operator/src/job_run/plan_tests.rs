@@ -1,398 +1,148 @@
-//! A model of a run's whole life: the object, this process's memory and the service, with crashes, lost replies, stale
-//! reads, refusals, restores and tokens that the service forgets, in any order. What `plan` decides is carried out on the
-//! model.
+//! Each situation of a run and the step that follows, as tables. What follows from all of them is in `model_tests`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use emrcontainers_api::job_run::{
-    CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobDriver, JobRunSpec, PENDING, RUNNING,
-    SparkSubmitJobDriver, is_final,
-};
+use emrcontainers_api::condition::ConditionStatus;
+use emrcontainers_api::job_run::{CANCEL_PENDING, COMPLETED, FAILED, JobRunStatus, RUNNING};
+use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::{JOB_RUN_FINALIZER, JobRun, annotations};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use proptest::prelude::*;
 
-use super::plan::{Step, View, plan, settled};
-use super::request;
-use super::status::{self, Manner, Situation, Submission};
+use super::model_tests::{a_run, seen};
+use super::plan::{Step, Submitted, View, asks_again, may_be_live, plan, retry, settled, virtual_cluster_of};
 use super::target::{ClusterTarget, Target};
-use crate::emr::poll::{Observation, Observed};
+use crate::emr::poll::Observation;
 use crate::memory::Memory;
-use crate::settings::JobReadyPolicy;
 
-fn a_run() -> JobRun {
-    let mut run = JobRun::new(
-        "r",
-        JobRunSpec {
-            execution_role_arn: Some("arn:aws:iam::123456789012:role/job".into()),
-            release_label: Some("emr-7.10.0-latest".into()),
-            job_driver: Some(JobDriver {
-                spark_submit_job_driver: Some(SparkSubmitJobDriver {
-                    entry_point: Some("s3://b/job.py".into()),
-                    ..SparkSubmitJobDriver::default()
-                }),
-                ..JobDriver::default()
-            }),
-            virtual_cluster_id: Some("vc1".into()),
-            ..JobRunSpec::default()
-        },
-    );
-    run.metadata.uid = Some("uid".into());
-    run.metadata.namespace = Some("ns".into());
-    run.metadata.generation = Some(1);
+fn in_state(state: &str, id: Option<&str>) -> JobRun {
+    let mut run = a_run();
+    run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
+    run.status = Some(JobRunStatus {
+        id: id.map(str::to_owned),
+        state: Some(state.into()),
+        observed_generation: run.metadata.generation,
+        ..JobRunStatus::default()
+    });
     run
 }
 
-fn seen(state: &str) -> Observed {
-    Observed { state: state.to_owned(), ..Observed::default() }
+fn retried(mut run: JobRun, value: &str, answered: Option<&str>) -> JobRun {
+    run.metadata.annotations = Some([(annotations::RETRY.to_owned(), value.to_owned())].into());
+    run.status.get_or_insert_default().last_handled_retry = answered.map(str::to_owned);
+    run
 }
 
-/// What happens beside the passes.
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    /// A pass whose call and write go well.
-    Pass,
-    /// A pass on the object as it was one write ago.
-    StalePass,
-    /// A pass whose reply is lost after the service has acted.
-    ReplyLost,
-    /// A pass whose status write fails.
-    WriteFails,
-    /// The service refuses the next start for good.
-    Refuse,
-    /// The process dies and another one takes over.
-    Crash,
-    /// Nobody works for so long that the service forgets its tokens.
-    Outage,
-    /// The same, and the object is lost and comes back from a backup: with another UID, without its status.
-    Restore,
-    /// The job moves on.
-    Advance,
-    /// The poller looks.
-    Look,
-    /// The user deletes the object.
-    Delete,
-    /// The user sets the retry annotation to another value.
-    Retry(u8),
+fn edited(mut run: JobRun) -> JobRun {
+    run.metadata.generation = Some(2);
+    run
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        6 => Just(Event::Pass),
-        2 => Just(Event::StalePass),
-        2 => Just(Event::ReplyLost),
-        2 => Just(Event::WriteFails),
-        1 => Just(Event::Refuse),
-        2 => Just(Event::Crash),
-        1 => Just(Event::Outage),
-        1 => Just(Event::Restore),
-        3 => Just(Event::Advance),
-        4 => Just(Event::Look),
-        1 => Just(Event::Delete),
-        1 => (0..3u8).prop_map(Event::Retry),
-    ]
+fn deleted(mut run: JobRun) -> JobRun {
+    run.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    run
 }
 
-fn submission(id: String, found: Option<Observed>) -> Submission {
-    Submission {
-        id,
-        virtual_cluster_id: "vc1".into(),
-        place: emrcontainers_api::status::AckResourceMetadata::default(),
-        overrides: None,
-        found,
+fn step(run: &JobRun, memory: &Memory<JobRun>, observation: Option<&Observation>) -> Step {
+    step_in(run, memory, observation, ClusterTarget::Given("vc1".into()))
+}
+
+fn step_in(
+    run: &JobRun,
+    memory: &Memory<JobRun>,
+    observation: Option<&Observation>,
+    virtual_cluster: ClusterTarget,
+) -> Step {
+    let target = Target { virtual_cluster, default_tags: Vec::new() };
+    plan(&View { run, memory, observation, target: &target, retain: false })
+}
+
+#[test]
+fn a_run_is_settled_when_it_has_ended_and_nobody_asks_for_more() {
+    let refused = || in_state(FAILED, None);
+    for (what, run, expected) in [
+        ("new", a_run(), false),
+        ("running", in_state(RUNNING, Some("job0")), false),
+        ("completed", in_state(COMPLETED, Some("job0")), true),
+        ("completed and edited", edited(in_state(COMPLETED, Some("job0"))), false),
+        ("completed and retried", retried(in_state(COMPLETED, Some("job0")), "1", None), true),
+        ("completed and deleted", deleted(in_state(COMPLETED, Some("job0"))), false),
+        ("refused", refused(), true),
+        ("refused and edited", edited(refused()), false),
+        ("refused and retried", retried(refused(), "2", Some("1")), false),
+        ("refused, retried and answered", retried(refused(), "2", Some("2")), true),
+    ] {
+        assert_eq!(settled(&run), expected, "{what}");
     }
 }
 
-struct World {
-    run: JobRun,
-    before: JobRun,
-    memory: Memory<JobRun>,
-    observation: Option<Observation>,
-    /// The service's jobs by token: id and state.
-    jobs: BTreeMap<String, (String, &'static str)>,
-    /// The tokens that the service remembers; its lists show the others, too.
-    remembered: BTreeSet<String>,
-    /// Jobs that were started with a token that was used before.
-    repeated: u32,
-    lives: u32,
-    refused: u32,
-    refuse_next: bool,
-    gone: bool,
-    first_final: Option<String>,
+#[test]
+fn only_a_retry_annotation_with_a_new_value_asks_again() {
+    assert!(asks_again(Some("1"), None) && asks_again(Some("2"), Some("1")));
+    assert!(!asks_again(Some("1"), Some("1")) && !asks_again(None, Some("1")) && !asks_again(None, None));
+    assert_eq!(retry(&a_run()), None);
+    assert_eq!(retry(&retried(a_run(), "x", None)), Some("x"));
 }
 
-impl World {
-    fn new() -> Self {
-        Self {
-            run: a_run(),
-            before: a_run(),
-            memory: Memory::default(),
-            observation: None,
-            jobs: BTreeMap::new(),
-            remembered: BTreeSet::new(),
-            repeated: 0,
-            lives: 1,
-            refused: 0,
-            refuse_next: false,
-            gone: false,
-            first_final: None,
-        }
-    }
+#[test]
+fn a_run_may_be_live_from_the_finalizer_to_the_end() {
+    assert!(!may_be_live(&a_run()));
+    assert!(may_be_live(&in_state(RUNNING, Some("job0"))));
+    assert!(!may_be_live(&in_state(COMPLETED, Some("job0"))));
+}
 
-    fn target() -> Target {
-        Target { virtual_cluster: ClusterTarget::Given("vc1".into()), default_tags: Vec::new() }
-    }
-
-    fn happen(&mut self, event: Event) {
-        if self.gone {
-            return;
-        }
-        match event {
-            Event::Pass => self.pass(false, false, false),
-            Event::StalePass => self.pass(true, false, false),
-            Event::ReplyLost => self.pass(false, true, false),
-            Event::WriteFails => self.pass(false, false, true),
-            Event::Refuse => self.refuse_next = true,
-            Event::Crash => self.crash(),
-            Event::Outage => {
-                self.remembered.clear();
-                self.crash();
-            }
-            Event::Restore => {
-                self.remembered.clear();
-                self.lives += 1;
-                self.run.metadata.uid = Some(format!("uid{}", self.lives));
-                self.run.metadata.deletion_timestamp = None;
-                self.run.status = None;
-                self.crash();
-            }
-            Event::Advance => {
-                for (_, state) in self.jobs.values_mut() {
-                    *state = match *state {
-                        PENDING => RUNNING,
-                        RUNNING => COMPLETED,
-                        CANCEL_PENDING => CANCELLED,
-                        other => other,
-                    };
-                }
-            }
-            Event::Look => {
-                let id = self.run.status.as_ref().and_then(|status| status.id.clone());
-                let job = self.jobs.values().find(|(known, _)| Some(known) == id.as_ref());
-                self.observation = job.map(|(_, state)| Observation::Run(seen(state)));
-            }
-            Event::Delete => {
-                if self.run.metadata.finalizers.is_none() {
-                    self.gone = true;
-                } else if self.run.metadata.deletion_timestamp.is_none() {
-                    self.run.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-                }
-            }
-            Event::Retry(value) => {
-                let own = self.run.metadata.annotations.get_or_insert_default();
-                own.insert(annotations::RETRY.into(), value.to_string());
-            }
-        }
-        self.check();
-    }
-
-    fn crash(&mut self) {
-        self.memory = Memory::default();
-        self.observation = None;
-        self.before = self.run.clone();
-    }
-
-    /// What lists show of the object's own jobs.
-    fn listed(&self, run: &JobRun) -> Option<Submission> {
-        let tokens = request::tokens(run);
-        let (_, (id, state)) = self.jobs.iter().find(|(token, _)| token.starts_with(&tokens))?;
-        Some(submission(id.clone(), Some(seen(state))))
-    }
-
-    fn pass(&mut self, stale: bool, lose_reply: bool, fail_write: bool) {
-        // A stale object that this process wrote itself is replaced from memory; one that others wrote is not.
-        let run = if stale && self.memory.fresh.is_none() { self.before.clone() } else { self.run.clone() };
-        // The API server refuses every write that was decided on an older version.
-        let outdated = run != self.run;
-        let target = Self::target();
-        let view = View {
-            run: &run,
-            memory: &self.memory,
-            observation: self.observation.as_ref(),
-            target: &target,
-            retain: false,
-        };
-        match plan(&view) {
-            Step::Rest | Step::AwaitReference => {}
-            Step::Refuse(why) => self.write(&run, &Situation::Refused(&why), outdated || fail_write),
-            Step::Reopen => {
-                let again = Situation::Waiting { reason: "Retrying", message: "again" };
-                self.write(&run, &again, outdated || fail_write);
-                self.memory.never_started |= !(outdated || fail_write);
-            }
-            Step::TakeOver(_) => match self.listed(&run) {
-                Some(found) => self.save(&run, &found, outdated || fail_write),
-                None => self.memory.sought = true,
-            },
-            Step::Acknowledge => self.write(&run, &Situation::Acknowledged, outdated || fail_write),
-            Step::AddFinalizer if outdated || fail_write => {}
-            Step::AddFinalizer => {
-                self.before = self.run.clone();
-                self.run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
-                let uid = self.run.metadata.uid.clone().unwrap();
-                self.run.metadata.annotations.get_or_insert_default().insert(annotations::ORIGIN.into(), uid);
-                self.memory.fresh = Some(Arc::new(self.run.clone()));
-                self.memory.never_started = true;
-            }
-            Step::Start(request) => {
-                assert!(run.metadata.finalizers.is_some(), "started without a finalizer");
-                self.memory.never_started = false;
-                self.memory.sought = true;
-                let known = self.remembered.contains(&request.client_token);
-                if std::mem::take(&mut self.refuse_next) && !known {
-                    self.refused += 1;
-                    return self.write(&run, &Situation::Refused("no"), outdated || fail_write);
-                }
-                self.repeated += u32::from(!known && self.jobs.contains_key(&request.client_token));
-                self.remembered.insert(request.client_token.clone());
-                let next = format!("job{}", self.jobs.len());
-                let (id, _) = self.jobs.entry(request.client_token).or_insert((next, PENDING)).clone();
-                if !lose_reply {
-                    self.save(&run, &submission(id, None), outdated || fail_write);
-                }
-            }
-            Step::Save(submission) => self.save(&run, &submission, outdated || fail_write),
-            Step::Observe(_) => match self.observation.clone() {
-                Some(Observation::Run(seen)) => {
-                    self.write(&run, &Situation::Observed(&seen), outdated || fail_write);
-                }
-                Some(Observation::Gone) => self.write(&run, &Situation::Lost, outdated || fail_write),
-                None => {}
-            },
-            Step::Cancel(submitted) => {
-                for (id, state) in self.jobs.values_mut() {
-                    if *id == submitted.id && !is_final(state) {
-                        *state = CANCEL_PENDING;
-                    }
-                }
-                if !lose_reply {
-                    self.memory.cancel_asked = true;
-                    self.write(&run, &Situation::CancelAsked, outdated || fail_write);
-                }
-            }
-            Step::AwaitEnd(_) => {
-                if let Some(Observation::Run(seen)) = self.observation.clone() {
-                    self.write(&run, &Situation::Observed(&seen), outdated || fail_write);
-                }
-            }
-            Step::Find(_) => match self.listed(&run) {
-                Some(Submission { found: Some(job), .. }) if is_final(&job.state) => {
-                    self.release(outdated || fail_write);
-                }
-                Some(found) => self.save(&run, &found, outdated || fail_write),
-                None => self.release(outdated || fail_write),
-            },
-            Step::Release => self.release(outdated || fail_write),
-        }
-    }
-
-    fn save(&mut self, run: &JobRun, submission: &Submission, fails: bool) {
-        self.memory.submission = Some(Box::new(submission.clone()));
-        self.write(run, &Situation::Submitted(submission, submission.found.as_ref()), fails);
-        if !fails {
-            self.memory.submission = None;
-            self.memory.sought = false;
-        }
-    }
-
-    fn write(&mut self, run: &JobRun, situation: &Situation<'_>, fails: bool) {
-        if fails {
-            return;
-        }
-        let manner =
-            Manner { ready: JobReadyPolicy::Outcome, by_reference: false, now: Timestamp::UNIX_EPOCH };
-        let status = status::next(run, situation, manner);
-        self.before = self.run.clone();
-        self.run.status = Some(status);
-        self.memory.fresh = Some(Arc::new(self.run.clone()));
-    }
-
-    fn release(&mut self, fails: bool) {
-        if !fails {
-            self.gone = true;
-        }
-    }
-
-    fn check(&mut self) {
-        let refusals = usize::try_from(self.refused).unwrap();
-        assert!(self.jobs.len() <= 1, "{refusals} refusals and these jobs: {:?}", self.jobs);
-        assert_eq!(
-            self.repeated, 0,
-            "a second job for a token that the service had forgotten: {:?}",
-            self.jobs
-        );
-        let status = self.run.status.as_ref();
-        let state = status.and_then(|status| status.state.clone()).filter(|state| is_final(state));
-        let submitted = status.is_some_and(|status| status.id.is_some());
-        match (&self.first_final, state) {
-            // A restore takes the state away until the run is found again.
-            (Some(_), None) => assert!(!submitted && self.lives > 1, "a final state was left"),
-            (Some(first), Some(state)) => assert_eq!(*first, state, "a final state was left"),
-            (None, Some(state)) if submitted => self.first_final = Some(state),
-            (None, _) => {}
-        }
-        if self.gone {
-            let live: Vec<_> = self.jobs.values().filter(|(_, state)| !is_final(state)).collect();
-            assert!(live.is_empty(), "the object is gone and a job lives: {live:?}");
-        }
+#[test]
+fn a_deleted_run_is_cancelled_once_and_released_when_its_end_is_known() {
+    let submitted = || Submitted { id: "job0".into(), virtual_cluster_id: "vc1".into() };
+    let running = deleted(in_state(RUNNING, Some("job0")));
+    let cancelling = deleted(in_state(CANCEL_PENDING, Some("job0")));
+    let [plain, asked] =
+        [false, true].map(|cancel_asked| Memory { cancel_asked, ..Memory::<JobRun>::default() });
+    let [live, ending, ended] = [RUNNING, CANCEL_PENDING, COMPLETED].map(|s| Observation::Run(seen(s)));
+    for (what, run, memory, observation, expected) in [
+        ("nothing seen", &running, &plain, None, Step::Cancel(submitted())),
+        ("seen running", &running, &plain, Some(&live), Step::Cancel(submitted())),
+        ("asked for", &running, &asked, Some(&live), Step::AwaitEnd(submitted())),
+        ("said to be ending", &cancelling, &plain, Some(&live), Step::AwaitEnd(submitted())),
+        ("seen ending", &running, &plain, Some(&ending), Step::AwaitEnd(submitted())),
+        ("seen ended", &running, &plain, Some(&ended), Step::AwaitEnd(submitted())),
+        ("seen ended while asked for", &running, &asked, Some(&ended), Step::AwaitEnd(submitted())),
+        ("gone", &running, &plain, Some(&Observation::Gone), Step::Release),
+        ("ended", &deleted(in_state(COMPLETED, Some("job0"))), &plain, None, Step::Release),
+    ] {
+        assert_eq!(step(run, memory, observation), expected, "{what}");
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+#[test]
+fn where_a_run_is_was_saved_or_is_in_its_arn_or_its_spec() {
+    let mut run = in_state(RUNNING, Some("job0"));
+    assert_eq!(virtual_cluster_of(&run), Some("vc1"), "the spec's");
+    let arn = |rest: &str| {
+        let arn = Some(format!("arn:aws:emr-containers:eu-west-1:123456789012:/virtualclusters/{rest}"));
+        Some(AckResourceMetadata { arn, ..AckResourceMetadata::default() })
+    };
+    let place = |run: &mut JobRun, place| run.status.get_or_insert_default().ack_resource_metadata = place;
+    place(&mut run, arn("vc2/jobruns/job0"));
+    assert_eq!(virtual_cluster_of(&run), Some("vc2"), "the ARN's");
+    place(&mut run, arn(""));
+    assert_eq!(virtual_cluster_of(&run), Some("vc1"), "an ARN without an id is none");
+    place(&mut run, arn("vc2/jobruns/job0"));
+    run.status.get_or_insert_default().virtual_cluster_id = Some("vc3".into());
+    assert_eq!(virtual_cluster_of(&run), Some("vc3"), "the saved one");
+}
 
-    #[test]
-    fn a_run_is_submitted_once_and_its_end_is_kept_whatever_happens(
-        events in proptest::collection::vec(event(), 1..60)
-    ) {
-        let mut world = World::new();
-        for event in events {
-            world.happen(event);
-        }
-    }
-
-    #[test]
-    fn a_deleted_run_is_always_let_go_and_leaves_no_live_job(
-        events in proptest::collection::vec(event(), 0..30)
-    ) {
-        let mut world = World::new();
-        for event in events {
-            world.happen(event);
-        }
-        world.happen(Event::Delete);
-        for _ in 0..12 {
-            for event in [Event::Pass, Event::Advance, Event::Look] {
-                world.happen(event);
-            }
-        }
-        prop_assert!(world.gone, "still there: {:?}", world.run.status);
-    }
-
-    #[test]
-    fn a_run_left_alone_ends_and_then_rests(events in proptest::collection::vec(event(), 0..30)) {
-        let mut world = World::new();
-        for event in events.into_iter().filter(|event| !matches!(event, Event::Delete | Event::Refuse)) {
-            world.happen(event);
-        }
-        for _ in 0..12 {
-            for event in [Event::Pass, Event::Advance, Event::Look] {
-                world.happen(event);
-            }
-        }
-        prop_assert!(settled(&world.run), "not settled: {:?}", world.run.status);
-        let state = world.run.status.unwrap().state.unwrap();
-        prop_assert!(state == COMPLETED || state == FAILED, "{}", state);
+#[test]
+fn a_run_with_an_id_is_neither_refused_nor_submitted_where_its_cluster_is_unknown() {
+    let nowhere = || ClusterTarget::Invalid("spec.virtualClusterRef: none".into());
+    let waiting =
+        || ClusterTarget::Waiting { status: ConditionStatus::Unknown, why: "not found".into(), id: None };
+    for (state, target, expected) in [
+        (RUNNING, nowhere(), Step::Rest),
+        (RUNNING, waiting(), Step::AwaitReference),
+        (COMPLETED, nowhere(), Step::Acknowledge),
+        (COMPLETED, waiting(), Step::Acknowledge),
+    ] {
+        let mut run = edited(in_state(state, Some("job0")));
+        run.spec.virtual_cluster_id = None;
+        assert_eq!(step_in(&run, &Memory::default(), None, target), expected, "{state}");
     }
 }

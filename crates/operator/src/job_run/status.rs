@@ -127,7 +127,7 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
     let fail = |status: &mut JobRunStatus, reason: &str, details: &str| {
         status.state = Some(FAILED.to_owned());
         status.failure_reason = Some(reason.to_owned());
-        status.state_details = Some(details.to_owned());
+        status.state_details = Some(condition::bounded(details).to_owned());
     };
     match situation {
         Situation::Refused(why) => {

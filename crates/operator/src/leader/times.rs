@@ -124,6 +124,8 @@ mod tests {
             (["1500ms", "1s", "100ms"], "lease-duration", "use whole seconds"),
             (["10s", "10s", "2s"], "renew-deadline", "less than the lease duration, 10s"),
             (["15s", "10s", "9s"], "retry-period", "less than the renew deadline, 10s, divided by 1.2"),
+            (["15s", "3s", "2500ms"], "retry-period", "less than the renew deadline, 3s"),
+            (["2147483648s", "10s", "2s"], "lease-duration", "use whole seconds"),
         ] {
             let problems = problems(times[0], times[1], times[2]);
             assert_eq!(problems.len(), 1, "{problems:?}");

@@ -112,6 +112,10 @@ impl Pass<'_> {
             Ok(described) => self.seen(described),
             Err(_) => self.seen(just_created(created)),
         };
+        // The token is that of an earlier try whose cluster is gone by now.
+        if seen.state == TERMINATED {
+            return self.report_then(&Situation::Gone(GONE), Next::Await).await;
+        }
         self.report_then(&Situation::Seen(&seen), Next::After(timing::CLUSTER_RESYNC)).await
     }
 

@@ -4,6 +4,8 @@
 //! Invariant: every step ends in a write, a call, or the end of the pass.
 
 pub mod act;
+#[cfg(test)]
+mod model_tests;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;

@@ -71,8 +71,8 @@ pub fn plan(view: &View<'_>) -> Step {
         return plan_deletion(view);
     }
     if settled(cluster) {
-        let refused_by_aws = cluster.status.as_ref().is_some_and(|status| status.id.is_none());
-        return if refused_by_aws && unfit(cluster).is_none() {
+        let refused = live_id(cluster).is_none() && state(cluster) != Some(TERMINATED);
+        return if refused && unfit(cluster).is_none() {
             Step::LookAgain { token: token(cluster) }
         } else {
             Step::Settled

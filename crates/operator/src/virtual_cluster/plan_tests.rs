@@ -3,17 +3,18 @@
 use emrcontainers_api::condition::{self, ConditionStatus};
 use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::virtual_cluster::{
-    ARRESTED, ContainerProvider, RUNNING, TERMINATED, TERMINATING, VirtualCluster, VirtualClusterSpec,
+    ARRESTED, ContainerInfo, ContainerProvider, EksInfo, RUNNING, SchedulerConfiguration, TERMINATED,
+    TERMINATING, VirtualCluster, VirtualClusterSpec,
 };
 use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::plan::{Step, View, plan};
+use super::plan::{Step, View, limits_differ, namespace, plan};
 use super::status::{SeenCluster, Situation, next};
 use crate::memory::Memory;
 
-fn cluster() -> VirtualCluster {
+pub(super) fn cluster() -> VirtualCluster {
     let provider = ContainerProvider { id: Some("eks".into()), type_: Some("EKS".into()), info: None };
     let spec = VirtualClusterSpec {
         name: "vc".into(),
@@ -87,6 +88,11 @@ fn each_situation_has_its_step() {
         ("refused and edited", edited, Step::Create { token: token(2) }),
         ("refused and retried", retried(refused()), Step::Create { token: token(2) }),
         ("gone", gone(), Step::Settled),
+        (
+            "gone before its id was saved",
+            after(finalised(cluster()), &Situation::Gone("gone")),
+            Step::Settled,
+        ),
         ("gone and retried", retried(gone()), Step::Reopen),
         ("gone and reopened", after(retried(gone()), &Situation::Reopened), Step::Create { token: token(2) }),
         ("deleted while running", deleted(in_state(RUNNING)), Step::Delete("vc1".into())),
@@ -111,6 +117,49 @@ fn a_deletion_waits_for_users_and_respects_retain() {
 }
 
 #[test]
+fn a_deletion_is_asked_for_once_by_a_process() {
+    let asked = Memory { cancel_asked: true, ..Memory::default() };
+    let expected = Step::AwaitTermination("vc1".into());
+    assert_eq!(step(&deleted(in_state(RUNNING)), &asked, &[], false), expected);
+}
+
+#[test]
+fn limits_are_sent_where_they_differ_and_taken_back_only_by_an_edit() {
+    let limits = |max_concurrent_job_runs, max_in_queue_job_runs| SchedulerConfiguration {
+        max_concurrent_job_runs,
+        max_in_queue_job_runs,
+    };
+    for (wanted, observed, edited, expected) in [
+        (limits(None, None), limits(None, None), true, false),
+        (limits(Some(1), Some(2)), limits(Some(1), Some(2)), true, false),
+        (limits(Some(1), None), limits(Some(2), None), false, true),
+        (limits(None, Some(1)), limits(None, Some(2)), false, true),
+        (limits(None, None), limits(Some(1), None), false, false),
+        (limits(None, None), limits(Some(1), None), true, true),
+        (limits(None, None), limits(None, Some(1)), true, true),
+    ] {
+        assert_eq!(limits_differ(&wanted, &observed, edited), expected, "{wanted:?} {observed:?} {edited}");
+    }
+}
+
+#[test]
+fn the_namespace_is_default_unless_the_spec_names_one() {
+    let mut named = cluster();
+    assert_eq!(namespace(&named), "default");
+    let eks_info = Some(EksInfo { namespace: Some("spark".into()), node_label: None });
+    named.spec.container_provider.info = Some(ContainerInfo { eks_info });
+    assert_eq!(namespace(&named), "spark");
+}
+
+#[test]
+fn a_cluster_that_is_reopened_answers_the_generation_that_asked_for_it() {
+    let gone = after(in_state(RUNNING), &Situation::Gone("gone"));
+    let reopened = after(retried(gone), &Situation::Reopened).status.unwrap();
+    assert_eq!((reopened.observed_generation, reopened.refusals), (Some(1), Some(1)));
+    assert_eq!((reopened.id, reopened.state), (None, None));
+}
+
+#[test]
 fn a_cluster_that_runs_has_exactly_upstreams_conditions() {
     let conditions = in_state(RUNNING).status.unwrap().conditions;
     let short: Vec<_> = conditions
@@ -125,6 +174,25 @@ fn a_cluster_that_runs_has_exactly_upstreams_conditions() {
             (condition::READY, ConditionStatus::True, message, None)
         ]
     );
+}
+
+#[test]
+fn a_cluster_that_is_not_ready_says_what_it_waits_for() {
+    let ready = |situation: &Situation<'_>| {
+        let conditions = after(in_state(RUNNING), situation).status.unwrap().conditions;
+        let line = |type_| condition::find(&conditions, type_).map(|c| (c.status, c.reason.clone().unwrap()));
+        (line(condition::READY), line(condition::RECONCILING))
+    };
+    let both = |reason: &str| {
+        let line = |status| Some((status, reason.to_owned()));
+        (line(ConditionStatus::False), line(ConditionStatus::True))
+    };
+    assert_eq!(ready(&Situation::Trouble("oops")), both(condition::RECOVERABLE));
+    assert_eq!(ready(&Situation::InUse(&["job".to_owned()])), both("InUse"));
+    assert_eq!(ready(&Situation::DeleteAsked), both(TERMINATING));
+    assert_eq!(ready(&Situation::Seen(&seen("NEW_STATE"))), both("NEW_STATE"));
+    let unequal = after(in_state(RUNNING), &Situation::Unequal(&seen(RUNNING), "no right to tag"));
+    assert!(!condition::is_true(&unequal.status.unwrap().conditions, condition::RESOURCE_SYNCED));
 }
 
 #[test]
@@ -143,4 +211,5 @@ fn d16_a_cluster_that_others_terminated_is_not_ready() {
 fn users_are_named_and_then_counted() {
     let users: Vec<String> = (0..7).map(|n| format!("job{n}")).collect();
     assert!(super::status::in_use(&users).contains("job0, job1, job2, job3, job4 and 2 more"));
+    assert!(super::status::in_use(&users[..5]).contains("job0, job1, job2, job3, job4; delete them"));
 }

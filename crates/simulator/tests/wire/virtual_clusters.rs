@@ -139,3 +139,9 @@ async fn tags_belong_to_what_is_active() {
     sim.post(&path(&arn), json!({"tags": {"x": "y"}})).await.refused("ValidationException", "active");
     assert_eq!(sim.get(&path(&arn)).await.ok(), json!({"tags": {}}));
 }
+
+#[tokio::test]
+async fn a_uri_that_is_no_text_is_refused_as_aws_refuses() {
+    let sim = Sim::start().await;
+    sim.get("/virtualclusters/%ff").await.refused("SerializationException", "URI");
+}

@@ -1,0 +1,140 @@
+//! Objects as the API server sends them. Whatever is in a spec or a status, the watch goes on: the object is read as
+//! kube itself would read it, or it is one that says what is wrong with it. And what was read can be worked with.
+
+use emrcontainers_api::condition::Condition;
+use emrcontainers_api::{JobRun, VirtualCluster};
+use emrcontainers_operator::decode::{Assembled, Decoded};
+use emrcontainers_operator::emr::poll::Observed;
+use emrcontainers_operator::job_run::plan::{self, Step, View};
+use emrcontainers_operator::job_run::status::{self, Manner, Situation};
+use emrcontainers_operator::job_run::target::{self, Target};
+use emrcontainers_operator::memory::Memory;
+use emrcontainers_operator::settings::JobReadyPolicy;
+use emrcontainers_operator::virtual_cluster;
+use emrcontainers_operator::watch::Watched;
+use jiff::Timestamp;
+use kube::Resource;
+use kube::api::{ObjectList, ObjectMeta};
+use kube::core::WatchEvent;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+pub(crate) fn check(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    // What no API server would send must be no reason to die either.
+    let _ = serde_json::from_str::<Decoded<JobRun>>(text);
+    let _ = serde_json::from_str::<WatchEvent<Decoded<VirtualCluster>>>(text);
+    let Ok(object @ Value::Object(_)) = serde_json::from_str::<Value>(text) else { return };
+    if let Some(run) = decodes::<JobRun>(&object) {
+        run_can_be_worked_with(&run);
+    }
+    if let Some(cluster) = decodes::<VirtualCluster>(&object) {
+        cluster_can_be_worked_with(&cluster);
+    }
+}
+
+/// The object, if it can be read.
+fn decodes<K>(object: &Value) -> Option<K>
+where
+    K: Assembled
+        + Resource<DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Serialize
+        + PartialEq
+        + std::fmt::Debug,
+{
+    // The API server vouches for the metadata.
+    let metadata: ObjectMeta = serde_json::from_value(object.get("metadata")?.clone()).ok()?;
+    let text = object.to_string();
+    let Decoded(read) = serde_json::from_str::<Decoded<K>>(&text).unwrap();
+    let by_kube = serde_json::from_str::<K>(&text);
+    let event = format!("{{\"type\":\"ADDED\",\"object\":{text}}}");
+    assert!(serde_json::from_str::<WatchEvent<Decoded<K>>>(&event).is_ok(), "the watch would end");
+    let list = json!({ "metadata": {}, "items": [object, { "metadata": { "name": "other" } }] }).to_string();
+    let list: ObjectList<Decoded<K>> = serde_json::from_str(&list).expect("the list would fail");
+    assert_eq!(list.items.len(), 2);
+    match read {
+        Ok(read) => {
+            let mut by_kube = by_kube.expect("kube refuses it");
+            assert_eq!(read.meta().name, metadata.name);
+            // The fields of others are read past.
+            *by_kube.meta_mut() = ObjectMeta {
+                deletion_grace_period_seconds: None,
+                generate_name: None,
+                managed_fields: None,
+                owner_references: None,
+                self_link: None,
+                ..by_kube.meta().clone()
+            };
+            assert_eq!(read, by_kube);
+            let Decoded(again): Decoded<K> =
+                serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+            assert_eq!(again.unwrap(), read, "written and read again");
+            Some(read)
+        }
+        Err(undecodable) => {
+            assert!(by_kube.is_err(), "kube can read it: {undecodable}");
+            assert_eq!(undecodable.metadata.name, metadata.name);
+            assert_eq!(undecodable.metadata.resource_version, metadata.resource_version);
+            assert!(!undecodable.error.is_empty());
+            None
+        }
+    }
+}
+
+fn run_can_be_worked_with(run: &JobRun) {
+    let mut pruned = run.clone();
+    pruned.prune();
+    assert_eq!(plan::settled(run), plan::settled(&pruned), "pruning unsettles the run");
+    let target =
+        Target { virtual_cluster: target::virtual_cluster(run, |_, _| None), default_tags: Vec::new() };
+    let memory = Memory::default();
+    let view = View { run, memory: &memory, observation: None, target: &target, retain: false };
+    let submitted = run.status.as_ref().is_some_and(|status| status.id.is_some());
+    match plan::plan(&view) {
+        Step::Start(_) => panic!("a process that knows nothing starts"),
+        Step::TakeOver(request) => assert!(!submitted && !request.client_token.is_empty()),
+        Step::Refuse(why) => assert!(!submitted && why.starts_with("spec."), "{why}"),
+        _ => {}
+    }
+    let seen = Observed { state: "RUNNING".to_owned(), ..Observed::default() };
+    for situation in [
+        Situation::Acknowledged,
+        Situation::CancelAsked,
+        Situation::Lost,
+        Situation::Observed(&seen),
+        Situation::Trouble("trouble"),
+        Situation::Waiting { reason: "Waiting", message: "wait" },
+    ] {
+        let manner =
+            Manner { ready: JobReadyPolicy::Outcome, by_reference: true, now: Timestamp::UNIX_EPOCH };
+        let mut first = run.clone();
+        first.status = Some(status::next(run, &situation, manner));
+        let later = Manner { now: Timestamp::MAX, ..manner };
+        assert_eq!(Some(status::next(&first, &situation, later)), first.status, "{situation:?} said twice");
+        if !matches!(situation, Situation::Acknowledged) {
+            unique(&first.status.unwrap().conditions);
+        }
+    }
+}
+
+fn cluster_can_be_worked_with(cluster: &VirtualCluster) {
+    use virtual_cluster::plan::{View, plan};
+    use virtual_cluster::status::{Situation, next};
+    let _ = plan(&View { cluster, memory: &Memory::default(), users: &[], retain: false });
+    for situation in [Situation::Trouble("trouble"), Situation::Reopened, Situation::DeleteAsked] {
+        let mut first = cluster.clone();
+        first.status = Some(next(cluster, &situation, Timestamp::UNIX_EPOCH));
+        assert_eq!(Some(next(&first, &situation, Timestamp::MAX)), first.status, "{situation:?} said twice");
+        unique(&first.status.unwrap().conditions);
+    }
+}
+
+fn unique(conditions: &[Condition]) {
+    for (index, condition) in conditions.iter().enumerate() {
+        assert!(conditions[index + 1..].iter().all(|other| other.type_ != condition.type_), "{conditions:?}");
+        assert!(condition.last_transition_time.is_some());
+    }
+}
