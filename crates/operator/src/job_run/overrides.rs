@@ -251,9 +251,27 @@ fn scalar(value: &Value, path: &str) -> Result<Option<String>> {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text.clone())),
         Value::Bool(flag) => Ok(Some(flag.to_string())),
-        Value::Number(number) => Ok(Some(number.to_string())),
+        Value::Number(number) => Ok(Some(match number.as_f64().filter(|_| number.is_f64()) {
+            Some(fraction) => fraction_as_upstream(fraction),
+            None => number.to_string(),
+        })),
         Value::Array(_) | Value::Object(_) => {
             problem(path, format!("is {}; it has to be a text", kind(value)))
+        }
+    }
+}
+
+/// A number with a fraction, or too great for a whole one, as upstream writes it: the fewest digits that tell a `float32`,
+/// `2` for 2.0, and an exponent of two digits or more from a million on and below a ten-thousandth.
+fn fraction_as_upstream(number: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "upstream does the same, and jobs got to know it")]
+    let number = number as f32;
+    let scientific = format!("{number:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    match exponent.parse::<i32>() {
+        Ok(-4..6) | Err(_) => number.to_string(),
+        Ok(exponent) => {
+            format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.unsigned_abs())
         }
     }
 }
@@ -331,6 +349,34 @@ MonitoringConfiguration:
                 encryption_key_arn: Some("arn:aws:kms:r:1:key/k".into()),
             })
         );
+    }
+
+    #[test]
+    fn numbers_and_switches_under_properties_become_the_texts_that_upstream_makes_of_them() {
+        for (given, text) in [
+            ("2", "2"),
+            ("-7", "-7"),
+            ("9223372036854775808", "9223372036854775808"),
+            ("0.6", "0.6"),
+            ("2.0", "2"),
+            ("-0.25", "-0.25"),
+            ("100000.5", "100000.5"),
+            ("1e6", "1e+06"),
+            ("1234567.5", "1.2345675e+06"),
+            ("0.0001", "0.0001"),
+            ("0.00001", "1e-05"),
+            ("0.123456789", "0.12345679"),
+            ("true", "true"),
+            ("False", "false"),
+            ("\"0.50\"", "0.50"),
+            ("10m", "10m"),
+            ("0x10g", "0x10g"),
+        ] {
+            let yaml =
+                format!("applicationConfiguration: [{{classification: a, properties: {{k: {given}}}}}]");
+            let read = from_text(&yaml).unwrap();
+            assert_eq!(read.application_configuration[0].properties["k"], text, "{given}");
+        }
     }
 
     #[test]
