@@ -79,6 +79,12 @@ impl TestEnv {
         Ok(Self { plane, client, namespace, simulator, builder, operator })
     }
 
+    /// The same, seen from another namespace, which its operator has to be told to watch.
+    #[must_use]
+    pub fn within(self, namespace: Namespace) -> Self {
+        Self { namespace, ..self }
+    }
+
     /// The control plane that all tests share.
     pub fn plane(&self) -> &'static ControlPlane {
         self.plane

@@ -55,6 +55,10 @@ object; `update` is for clients of the status and of the object that replace rat
 - apiGroups: [emrcontainers.services.k8s.aws]
   resources: [jobruns/status, virtualclusters/status]
   verbs: [get, patch, update]
+# The objects of ACK's IAM controller that runs refer to as spec.executionRoleRef.
+- apiGroups: [iam.services.k8s.aws]
+  resources: [roles]
+  verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

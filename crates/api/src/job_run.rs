@@ -102,9 +102,8 @@ pub struct JobRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = immutable())]
     pub retry_policy_configuration: Option<RetryPolicyConfiguration>,
-    /// Tags of the run at AWS.
+    /// Tags of the run at AWS; can be changed while the run is live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = immutable())]
     pub tags: Option<BTreeMap<String, String>>,
     /// Id of the virtual cluster that the job runs in.
     #[serde(rename = "virtualClusterID", default, skip_serializing_if = "Option::is_none")]

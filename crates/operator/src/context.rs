@@ -20,6 +20,7 @@ use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, Scope};
 use crate::event::Events;
 use crate::health::Work;
+use crate::job_run::role::Roles;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::settings::{self, DeletionPolicy, Settings};
@@ -58,6 +59,8 @@ pub struct Context {
     pub cluster_scopes: Scopes<VirtualCluster>,
     /// JobRuns that wait for a VirtualCluster.
     pub waiters: Waiters,
+    /// The IAM roles that JobRuns refer to.
+    pub roles: Roles,
     /// When the controllers started.
     pub started: Instant,
     /// Who looks up what the API server lets us do.
@@ -134,6 +137,11 @@ pub struct Scopes<K: Watched>(pub Vec<WatchedScope<K>>);
 impl<K: Watched> Scopes<K> {
     fn of(&self, namespace: &str) -> Option<&WatchedScope<K>> {
         self.0.iter().find(|scope| scope.namespace.as_deref().is_none_or(|watched| watched == namespace))
+    }
+
+    /// Whether objects of a namespace are watched.
+    pub fn sees(&self, namespace: &str) -> bool {
+        self.of(namespace).is_some()
     }
 
     /// An object by name, if something may have to be done for it.

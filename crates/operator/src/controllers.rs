@@ -27,6 +27,7 @@ use crate::event::Events;
 use crate::fence::Fence;
 use crate::health::{Gate, Liveness, Readiness, Work};
 use crate::job_run::plan::virtual_cluster_of;
+use crate::job_run::role::Roles;
 use crate::memory::Memories;
 use crate::metrics::{Metrics, RunState};
 use crate::observer::Counting;
@@ -148,6 +149,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         job_run_scopes: Scopes(runs.iter().map(Half::scope).collect()),
         cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
         waiters: Waiters::default(),
+        roles: Roles::new(process.client.clone()),
         access: process.access.clone(),
         started: Instant::now(),
         client: process.client.clone(),

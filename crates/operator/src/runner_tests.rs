@@ -21,6 +21,7 @@ use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, PoolConfig, Scope};
 use crate::fence::Fence;
 use crate::health::{Liveness, Readiness};
+use crate::job_run::role::Roles;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::quotas::Quotas;
@@ -80,6 +81,7 @@ async fn rig() -> Rig {
         job_run_scopes: Scopes(vec![runs]),
         cluster_scopes: Scopes(Vec::new()),
         waiters: Waiters::default(),
+        roles: Roles::new(client.clone()),
         access: Access::new(&Readiness::default()),
         started: Instant::now(),
         writer: Writer { client: client.clone(), fence: Fence::open() },

@@ -18,6 +18,10 @@ use crate::quotas::Quotas;
 use crate::selector;
 
 /// Everything that the command line and the environment decide.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line, and none bears on another"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Region of the AWS resources, unless the object names another; never empty.
@@ -56,6 +60,8 @@ pub struct Settings {
     pub leader_election_namespace: Option<String>,
     /// How long the lease is valid, and how often it is renewed.
     pub lease_times: LeaseTimes,
+    /// Whether references may lead to objects of other namespaces.
+    pub cross_namespace: bool,
     /// What `Ready` of a JobRun follows.
     pub job_ready_policy: JobReadyPolicy,
     /// What to tell the user once the log works.
@@ -157,6 +163,7 @@ impl TryFrom<Args> for Settings {
             leader_election_lease_duration,
             leader_election_renew_deadline,
             leader_election_retry_period,
+            enable_cross_namespace,
             job_ready_policy,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
@@ -226,6 +233,7 @@ impl TryFrom<Args> for Settings {
                 check.0.extend(problems);
                 LeaseTimes::default()
             }),
+            cross_namespace: check.or("--enable-cross-namespace", true, switch(&enable_cross_namespace)),
             job_ready_policy: check.or(
                 "--job-ready-policy",
                 JobReadyPolicy::Outcome,

@@ -1,8 +1,19 @@
-//! Tags that every AWS resource gets: upstream's `%FORMATS%`, expanded for an object. Pure.
+//! Tags of AWS resources: upstream's `%FORMATS%` expanded for an object, what AWS would refuse, and what an edit asks for. Pure.
+//!
+//! Invariant: tags of AWS's own (`aws:…`) are never set and never taken away.
 
 use std::collections::BTreeMap;
 
 use kube::{Resource, ResourceExt};
+
+/// The most tags that AWS takes on a resource; its model of the API says so, and how long keys and values may be.
+const MAX_TAGS: usize = 50;
+const MAX_KEY_CHARS: usize = 128;
+const MAX_VALUE_CHARS: usize = 256;
+/// What AWS's own tags begin with.
+const RESERVED: &str = "aws:";
+/// How much of a key a message shows.
+const SHOWN_CHARS: usize = 40;
 
 /// Expands the default tags for an object; a tag whose value is empty then is left out, as upstream does.
 pub fn expand<K: Resource<DynamicType = ()>>(
@@ -38,7 +49,38 @@ pub fn merge(
     tags
 }
 
-/// What to do to make the observed tags the desired ones; AWS's own (`aws:…`) are not ours to touch.
+/// What AWS would refuse of an object's tags: which tag it is, whose, and what helps. AWS's words would tell none of it.
+pub fn problem(defaults: &[(String, String)], own: Option<&BTreeMap<String, String>>) -> Option<String> {
+    let tags = merge(defaults, own);
+    let whose = |key: &str| match own {
+        Some(own) if own.contains_key(key) => "spec.tags",
+        Some(_) | None => "--resource-tags of the operator",
+    };
+    let of_one = tags.iter().find_map(|(key, value)| {
+        let shown: String = key.chars().take(SHOWN_CHARS).collect();
+        let is = if key.trim().is_empty() {
+            "is empty: name the tag".to_owned()
+        } else if key.starts_with(RESERVED) {
+            format!("begins with {RESERVED}, which is AWS's own: name the tag otherwise")
+        } else if key.chars().count() > MAX_KEY_CHARS {
+            format!("is longer than the {MAX_KEY_CHARS} characters that AWS takes: shorten it")
+        } else if value.chars().count() > MAX_VALUE_CHARS {
+            format!("has a value longer than the {MAX_VALUE_CHARS} characters that AWS takes: shorten it")
+        } else {
+            return None;
+        };
+        Some(format!("{}: the key {shown:?} {is}", whose(key)))
+    });
+    of_one.or_else(|| {
+        let surplus = tags.len().checked_sub(MAX_TAGS).filter(|surplus| *surplus > 0)?;
+        Some(format!(
+            "spec.tags: with those of --resource-tags there are {} tags, and AWS takes {MAX_TAGS}: take {surplus} away",
+            tags.len()
+        ))
+    })
+}
+
+/// What to do to make the observed tags the desired ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagChange {
     /// Tags to set.
@@ -48,20 +90,29 @@ pub struct TagChange {
 }
 
 impl TagChange {
-    /// Compares both.
-    pub fn between(observed: &BTreeMap<String, String>, desired: &BTreeMap<String, String>) -> Self {
+    /// Compares both, but for the keys that `is_left` names.
+    pub fn between(
+        observed: &BTreeMap<String, String>,
+        desired: &BTreeMap<String, String>,
+        is_left: impl Fn(&str) -> bool,
+    ) -> Self {
         Self {
             set: desired
                 .iter()
-                .filter(|(key, value)| observed.get(*key) != Some(*value))
+                .filter(|(key, value)| observed.get(*key) != Some(*value) && !is_left(key))
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             remove: observed
                 .keys()
-                .filter(|key| !desired.contains_key(*key) && !key.starts_with("aws:"))
+                .filter(|key| !desired.contains_key(*key) && !key.starts_with(RESERVED) && !is_left(key))
                 .cloned()
                 .collect(),
         }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
     }
 }
 
@@ -95,12 +146,50 @@ mod tests {
         assert_eq!(tags, expected);
     }
 
+    fn map(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
+        tags.iter().map(|(key, value)| pair(key, value)).collect()
+    }
+
     #[test]
     fn only_differences_are_sent_and_aws_tags_are_left_alone() {
-        let map = |tags: &[(&str, &str)]| tags.iter().map(|(k, v)| pair(k, v)).collect::<BTreeMap<_, _>>();
         let observed = map(&[("same", "1"), ("old", "1"), ("gone", "1"), ("aws:x", "1")]);
-        let change = TagChange::between(&observed, &map(&[("same", "1"), ("old", "2"), ("new", "3")]));
+        let desired = map(&[("same", "1"), ("old", "2"), ("new", "3")]);
+        let change = TagChange::between(&observed, &desired, |_| false);
         assert_eq!(change.set, map(&[("old", "2"), ("new", "3")]));
         assert_eq!(change.remove, ["gone"]);
+        let change = TagChange::between(&observed, &desired, |key| key != "new");
+        assert_eq!(change.set, map(&[("new", "3")]));
+        assert!(change.remove.is_empty() && !change.is_empty());
+        assert!(TagChange::between(&observed, &desired, |_| true).is_empty());
+    }
+
+    #[test]
+    fn what_aws_would_refuse_is_told_with_the_tag_its_owner_and_a_remedy() {
+        let (long, longer) = ("k".repeat(128), "k".repeat(129));
+        let many: Vec<(String, String)> = (0..51).map(|index| pair(&format!("k{index}"), "")).collect();
+        let many: BTreeMap<String, String> = many.into_iter().collect();
+        let fifty: BTreeMap<String, String> = many.clone().into_iter().skip(1).collect();
+        let cases = [
+            (map(&[("", "x")]), r#"spec.tags: the key "" is empty"#),
+            (map(&[("  ", "x")]), r#"spec.tags: the key "  " is empty"#),
+            (map(&[("aws:x", "y")]), r#"spec.tags: the key "aws:x" begins with aws:"#),
+            (map(&[(&longer, "x")]), "is longer than the 128 characters that AWS takes: shorten it"),
+            (map(&[("k", &"é".repeat(257))]), "a value longer than the 256 characters"),
+            (
+                many,
+                "spec.tags: with those of --resource-tags there are 51 tags, and AWS takes 50: take 1 away",
+            ),
+        ];
+        for (own, expected) in cases {
+            let told = problem(&[], Some(&own)).unwrap();
+            assert!(told.contains(expected), "{told}");
+        }
+        // As much as AWS takes, and a default that the user's own tag replaces.
+        let own = map(&[(&long, &"é".repeat(256)), ("empty", "")]);
+        assert_eq!(problem(&[pair("empty", &"v".repeat(300))], Some(&own)), None);
+        assert_eq!(problem(&[], Some(&fifty)), None);
+        assert!(problem(&[pair("default", "")], Some(&fifty)).unwrap().contains("51 tags"));
+        let told = problem(&[pair("where", &"v".repeat(300))], None).unwrap();
+        assert!(told.starts_with("--resource-tags of the operator: the key \"where\""), "{told}");
     }
 }

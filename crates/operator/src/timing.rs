@@ -102,3 +102,10 @@ pub const REST_PATIENCE_WITH_MANY: Duration = Duration::from_secs(1);
 
 /// How long they go one after the other at most while objects wait to be started. Cancels and lists are among them, which can take seconds.
 pub const REST_PATIENCE_WITH_STARTS: Duration = Duration::from_secs(2);
+
+/// For how long what was read of a role counts: runs that are applied together don't ask for it one by one.
+pub const ROLE_ANSWER: Duration = Duration::from_secs(1);
+
+/// How soon and how late a role that a run waits for is read again: a wait that has just begun ends soon, and a hundred
+/// runs that wait for days cost the API server a few reads a second.
+pub const ROLE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

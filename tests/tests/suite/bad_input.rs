@@ -3,7 +3,9 @@
 //!
 //! They live on a control plane of their own, whose definitions check nothing.
 
-mod world;
+pub(crate) mod world;
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use emr_simulator::{Refusal, Rule};
@@ -84,6 +86,15 @@ fn unsendable() -> Vec<Case> {
             json!({"executionRoleRef": {"from": {"name": "r"}}}),
             vec!["spec.executionRoleRef", "cannot be used together", "keep one of them"],
         ),
+        (
+            "empty-role-ref",
+            json!({"executionRoleARN": null, "executionRoleRef": {"from": {"namespace": "x"}}}),
+            vec![
+                "spec.executionRoleRef",
+                "nil or empty: ExecutionRoleRef",
+                "set spec.executionRoleRef.from.name",
+            ],
+        ),
         ("no-release", json!({"releaseLabel": null}), vec!["spec.releaseLabel", "is missing; set"]),
         (
             "id-and-ref",
@@ -115,11 +126,31 @@ fn unsendable() -> Vec<Case> {
     ]
 }
 
+fn unsendable_tags() -> Vec<Case> {
+    vec![
+        (
+            "tag-of-aws",
+            json!({"tags": {"aws:x": "y"}}),
+            vec!["spec.tags: the key \"aws:x\" begins with aws:", "name the tag otherwise"],
+        ),
+        (
+            "tag-value",
+            json!({"tags": {"k": "v".repeat(257)}}),
+            vec!["spec.tags: the key \"k\"", "shorten it"],
+        ),
+        (
+            "many-tags",
+            json!({"tags": (0..49).map(|index| (format!("k{index}"), "v")).collect::<BTreeMap<_, _>>()}),
+            vec!["spec.tags", "51 tags, and AWS takes 50", "take 1 away"],
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn what_cannot_be_sent_is_refused_without_a_call_and_the_others_go_on() -> Result<()> {
     let env = environment("unsendable").await?;
     env.ready_cluster("vc").await?;
-    let cases = unsendable();
+    let cases = [unsendable(), unsendable_tags()].concat();
     for (name, changes, _) in &cases {
         apply(&env, name, &spoilt(changes)).await?;
     }
@@ -169,7 +200,6 @@ async fn what_aws_refuses_is_refused_after_one_call() -> Result<()> {
             json!({"virtualClusterRef": null, "virtualClusterID": "ABC"}),
             vec!["ValidationException", "ABC"],
         ),
-        ("tags", json!({"tags": {"aws:x": "y"}}), vec!["ValidationException", "aws:"]),
         (
             "attempts",
             json!({"retryPolicyConfiguration": {"maxAttempts": 0}}),

@@ -16,6 +16,8 @@ use tests::namespace::Namespace;
 use tests::operator::Operator;
 use tests::{objects, simulator, wait};
 
+use super::references::{ready_role, run_with};
+
 /// Values that a test needs beside the defaults; the level shows what a refused watch of the lease says.
 const VALUES: [&str; 4] = ["--set", "aws.region=us-west-2", "--set", "log.level=debug"];
 
@@ -228,6 +230,10 @@ async fn completes_and_cancels(client: &Client, namespace: &str, aws: &Handle) -
     objects::apply(client, namespace, &virtual_cluster("vc", namespace)).await?;
     objects::apply(client, namespace, &job_run("short", "vc", "")).await?;
     in_state(client, namespace, "short", "COMPLETED").await?;
+    ready_role(client, namespace, "job").await?;
+    let by_role = run_with("by-role", &json!({"name": "vc"}), &json!({"name": "job"}));
+    objects::apply(client, namespace, &by_role).await?;
+    in_state(client, namespace, "by-role", "COMPLETED").await?;
     aws.add_outcome(emr_simulator::Rule {
         name: Some("long".to_owned()),
         running_seconds: Some(600.0),

@@ -13,6 +13,9 @@ use tests::manifest::{job_run, virtual_cluster};
 use tests::objects::{condition, status};
 use tests::simulator::{calls, fault, quick};
 use tests::wait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 /// Jobs that end only when they are cancelled.
 async fn with_endless_jobs(name: &str) -> Result<TestEnv> {
@@ -162,6 +165,57 @@ async fn d9_an_internal_error_is_not_the_end_of_a_deletion_or_creation() -> Resu
     let aws = env.simulator().snapshot().virtual_clusters;
     ensure!(aws.len() == 1 && aws.iter().all(|cluster| cluster.state == "TERMINATED"), "{aws:?}");
     Ok(())
+}
+
+/// Passes everything on, but renames `arn` in what comes back: a member that the reader doesn't know.
+async fn without_arns(target: &str) -> Result<(String, JoinHandle<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let target = target.trim_start_matches("http://").to_owned();
+    let task = tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(server) = TcpStream::connect(&target).await else { return };
+            tokio::spawn(async move {
+                let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                    (client.into_split(), server.into_split());
+                let asked = tokio::io::copy(&mut from_client, &mut to_server);
+                let answered = async {
+                    let mut buffer = vec![0; 65_536];
+                    while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+                        let text = String::from_utf8_lossy(buffer.get(..read).unwrap_or_default());
+                        // As long as before, so that the length that was announced is right.
+                        if to_client.write_all(text.replace("\"arn\":", "\"nil\":").as_bytes()).await.is_err()
+                        {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! { _ = asked => {}, () = answered => {} }
+            });
+        }
+    });
+    Ok((url, task))
+}
+
+#[tokio::test]
+async fn d15_a_cluster_that_is_described_without_its_arn_is_tagged_all_the_same() -> Result<()> {
+    let env = TestEnv::new("d15-arn").await?;
+    env.operator().terminate().await?;
+    let (url, front) = without_arns(env.simulator().url()).await?;
+    let operator = env.builder().aws_url(&url).start(env.plane().scratch()).await?;
+    let id = env.ready_cluster("vc").await?;
+    let cluster = env.virtual_clusters().get("vc").await?;
+    let arn = cluster.data.pointer("/status/ackResourceMetadata/arn").and_then(serde_json::Value::as_str);
+    ensure!(arn.is_some_and(|arn| arn.ends_with(&format!(":/virtualclusters/{id}"))), "{arn:?}");
+    env.patch(env.virtual_clusters(), "vc", json!({"spec": {"tags": {"a": "b"}}})).await?;
+    env.in_aws("the cluster should be tagged", |aws| {
+        let tags = aws.snapshot().virtual_clusters.pop()?.tags;
+        tags.get("a").is_some_and(|value| value == "b").then_some(())
+    })
+    .await?;
+    env.delete(env.virtual_clusters(), "vc").await?;
+    front.abort();
+    operator.ensure_running()
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ use operation::Operation;
 
 use crate::fence::Fence;
 use crate::health::Work;
+use crate::tags::TagChange;
 
 /// How long after a failure without an answer the call is repeated, plus as much again at random.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -244,6 +245,15 @@ impl Client {
     pub async fn untag_resource(&self, arn: &str, keys: Vec<String>) -> Result<(), EmrError> {
         let request = self.sdk.untag_resource().resource_arn(arn).set_tag_keys(Some(keys));
         self.call(Operation::UntagResource, None, || request.clone().send()).await.map(drop)
+    }
+
+    /// Takes tags from a resource and sets others: in this order, since a resource has room for fifty. What can't be taken
+    /// away keeps nothing from being set.
+    pub async fn change_tags(&self, arn: &str, change: TagChange) -> Result<(), EmrError> {
+        let TagChange { set, remove } = change;
+        let removed = if remove.is_empty() { Ok(()) } else { self.untag_resource(arn, remove).await };
+        let was_set = if set.is_empty() { Ok(()) } else { self.tag_resource(arn, set).await };
+        removed.and(was_set)
     }
 
     /// Reads the tags of a resource.

@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use emrcontainers_api::job_run::{PENDING, is_final};
 use emrcontainers_api::status::AckResourceMetadata;
-use emrcontainers_api::{JobRun, annotations};
+use emrcontainers_api::{JobRun, annotations, condition};
 use kube::ResourceExt;
 
 use super::plan::{self, Submitted};
-use super::report::{Reported, report};
-use super::status::{Situation, Submission};
-use super::target::{ClusterTarget, Target};
+use super::report::{Reported, report, tags_of};
+use super::status::{Situation, Submission, Tags};
+use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::context::Context;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::limit::{Kind as TurnKind, RunKey, Turn};
@@ -72,12 +73,28 @@ impl Pass<'_> {
         }
     }
 
-    /// Says what the run waits for; the referenced object wakes it.
+    /// Says what the run waits for. A virtual cluster wakes it; a role isn't watched, and is looked at again.
     pub async fn await_reference(&self) -> Result {
-        let ClusterTarget::Waiting { status, why, .. } = &self.target.virtual_cluster else {
-            return Ok(Progress::Again(Arc::clone(self.run)));
+        let (status, why, next) = match (&self.target.virtual_cluster, &self.target.execution_role) {
+            (ClusterTarget::Waiting { status, why, .. }, _)
+            | (_, RoleTarget::Waiting { status, why, may_come: false }) => (status, why, Next::Await),
+            (_, RoleTarget::Waiting { status, why, may_come: true }) => {
+                (status, why, Next::After(self.next_look_at_role()))
+            }
+            _ => return Ok(Progress::Again(Arc::clone(self.run))),
         };
-        self.report_then(&Situation::Reference { status: *status, why }, Next::Await).await
+        self.report_then(&Situation::Reference { status: *status, why }, next).await
+    }
+
+    /// A quarter of the time that the run has waited, within bounds.
+    fn next_look_at_role(&self) -> Duration {
+        let (first, last) = timing::ROLE_CHECK;
+        let conditions =
+            self.run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let resolved = condition::find(conditions, condition::REFERENCES_RESOLVED);
+        let since = resolved.and_then(|condition| condition.last_transition_time);
+        let waited = since.map(|at| self.context.now().duration_since(at).unsigned_abs()).unwrap_or_default();
+        (waited / 4).clamp(first, last)
     }
 
     /// Puts the finalizer on, and goes on with the object as it is then.
@@ -136,8 +153,16 @@ impl Pass<'_> {
             virtual_cluster_id,
             overrides,
             found: None,
+            generation: self.generation_of_start(never_started),
         };
         Ok(self.accepted(submission))
+    }
+
+    /// The generation whose tags a run has that was started now. A start that may have been made before, of an object that
+    /// was edited, may have brought the run with the tags of back then.
+    fn generation_of_start(&self, never_started: bool) -> Option<i64> {
+        let generation = self.run.metadata.generation;
+        if never_started || generation == Some(1) { generation } else { Some(0) }
     }
 
     /// Remembers the id that the service gave; it is saved in the next step, behind the starts of others.
@@ -201,21 +226,33 @@ impl Pass<'_> {
 
     /// Watches the run, and reports what the service says of it.
     pub async fn observe(&self, submitted: &Submitted, observation: Option<&Observation>) -> Result {
+        self.observe_with(submitted, observation, tags_of(self.run), Next::Await).await
+    }
+
+    /// The same, with what became of its tags, and of when to look at them again.
+    pub(super) async fn observe_with(
+        &self,
+        submitted: &Submitted,
+        observation: Option<&Observation>,
+        tags: Tags<'_>,
+        next: Next,
+    ) -> Result {
         let live = !matches!(observation, Some(Observation::Gone))
             && !matches!(observation, Some(Observation::Run(seen)) if is_final(&seen.state));
-        if live {
+        let problem = live.then(|| {
             self.track(submitted);
             // Runs are woken when a problem comes and when it goes.
-            if let Some(problem) = self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id) {
-                return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
-            }
-        }
-        match observation {
+            self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id)
+        });
+        let problem = problem.flatten();
+        let situation = match (&problem, observation) {
+            (Some(problem), _) => Situation::Trouble(problem),
             // Nothing new, but the generation may have moved, or a problem may have gone.
-            None => self.acknowledge().await,
-            Some(Observation::Gone) => self.report_then(&Situation::Lost, Next::Await).await,
-            Some(Observation::Run(seen)) => self.report_then(&Situation::Observed(seen), Next::Await).await,
-        }
+            (None, None) => Situation::Acknowledged,
+            (None, Some(Observation::Gone)) => Situation::Lost,
+            (None, Some(Observation::Run(seen))) => Situation::Observed(seen),
+        };
+        self.report_with(&situation, tags, next).await
     }
 
     /// Tells of an error and tries again later; a throttle is only waited for.
@@ -232,11 +269,16 @@ impl Pass<'_> {
     }
 
     pub(super) async fn report(&self, situation: &Situation<'_>) -> std::result::Result<Reported, PassError> {
-        report(self.run, situation, self.target.virtual_cluster.by_reference(), self.context).await
+        report(self.run, situation, tags_of(self.run), self.target.by_reference(), self.context).await
     }
 
     pub(super) async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
-        Ok(match self.report(situation).await? {
+        self.report_with(situation, tags_of(self.run), next).await
+    }
+
+    async fn report_with(&self, situation: &Situation<'_>, tags: Tags<'_>, next: Next) -> Result {
+        let by_reference = self.target.by_reference();
+        Ok(match report(self.run, situation, tags, by_reference, self.context).await? {
             Reported::Said(run) => {
                 if plan::settled(&run) {
                     // Its end is written down: nothing of it stays in memory.

@@ -101,7 +101,10 @@ impl Pass<'_> {
             };
             self.context.poller.track(&self.scope(), virtual_cluster_id, tracked);
         }
+        // It may have the tags of a spec that was edited since: then its status answers none.
+        let is_as_edited = self.tag_change(&job.tags).is_empty();
         let submission = Submission {
+            generation: if is_as_edited { self.run.metadata.generation } else { Some(0) },
             place: self.place(&self.scope(), virtual_cluster_id, &job.id, job.arn),
             id: job.id,
             virtual_cluster_id: virtual_cluster_id.to_owned(),

@@ -16,6 +16,8 @@ pub mod report;
 pub mod request;
 #[cfg(test)]
 mod request_tests;
+mod retag;
+pub mod role;
 pub mod status;
 #[cfg(test)]
 mod status_tests;
@@ -38,7 +40,7 @@ use crate::tags;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
 use plan::{Step, View};
-use target::{ClusterTarget, Target};
+use target::{ClusterTarget, Reach, RoleTarget, Target};
 
 impl Kind for JobRun {
     const FINALIZER: &'static str = JOB_RUN_FINALIZER;
@@ -66,11 +68,10 @@ impl Watched for JobRun {
     fn prune(&mut self) {
         prune_metadata(&mut self.metadata);
         if self.status.as_ref().is_some_and(|status| status.id.is_some()) {
-            // It is never submitted again: what it was submitted with is of no more use to us.
+            // It is never submitted again: what it was submitted with is of no more use to us, but for what can be changed.
             self.spec.configuration_overrides = None;
             self.spec.overrides = None;
             self.spec.job_driver = None;
-            self.spec.tags = None;
         }
     }
 
@@ -106,8 +107,12 @@ impl Reconciled for JobRun {
 /// Observes, plans and acts, once.
 async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, PassError> {
     let uid = run.uid().unwrap_or_default();
-    let target = resolve(run, context);
     let memory = context.job_runs.get(&uid);
+    let target = Target {
+        virtual_cluster: resolve_cluster(run, context),
+        execution_role: resolve_role(run, memory.submission.is_some(), context).await?,
+        default_tags: tags::expand(&context.settings.resource_tags, &**run),
+    };
     let observation = context.poller.observed(&uid);
     let view = View {
         run,
@@ -136,6 +141,7 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
         Step::Start(request) => pass.start(*request).await,
         Step::Save(submission) => pass.save(*submission, observation.as_ref()).await,
         Step::Observe(submitted) => pass.observe(&submitted, observation.as_ref()).await,
+        Step::Retag(submitted) => pass.retag(&submitted, observation.as_ref()).await,
         Step::Cancel(submitted) => pass.cancel(&submitted).await,
         Step::AwaitEnd(submitted) => pass.await_end(&submitted, observation.as_ref()).await,
         Step::Find(virtual_cluster_id) => pass.find(&virtual_cluster_id).await,
@@ -143,18 +149,34 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
     }
 }
 
-/// Resolves what the run refers to, and registers a run that has to wait.
-fn resolve(run: &JobRun, context: &Context) -> Target {
-    let find = |namespace: &str, name: &str| context.cluster_scopes.get(namespace, name);
-    let mut virtual_cluster = target::virtual_cluster(run, find);
-    if let ClusterTarget::Waiting { .. } = virtual_cluster {
+/// Resolves the virtual cluster, and registers a run that has to wait for it.
+fn resolve_cluster(run: &JobRun, context: &Context) -> ClusterTarget {
+    let reach = Reach {
+        cross_namespace: context.settings.cross_namespace,
+        sees: &|namespace| context.cluster_scopes.sees(namespace),
+        find: &|namespace, name| context.cluster_scopes.get(namespace, name),
+    };
+    let found = target::virtual_cluster(run, &reach);
+    if let ClusterTarget::Waiting { .. } = found {
         let namespace = run.namespace().unwrap_or_default();
         let reference = run.spec.virtual_cluster_ref.as_ref();
         if let Some(cluster) = reference.and_then(|reference| reference.target(&namespace)) {
             context.waiters.add(cluster, (&namespace, &run.name_any()));
             // The cluster may have become ready before the run was registered.
-            virtual_cluster = target::virtual_cluster(run, find);
+            return target::virtual_cluster(run, &reach);
         }
     }
-    Target { virtual_cluster, default_tags: tags::expand(&context.settings.resource_tags, run) }
+    found
+}
+
+/// Resolves the role, which is looked up only for a run that is still to be started.
+async fn resolve_role(run: &JobRun, is_submitted: bool, context: &Context) -> Result<RoleTarget, PassError> {
+    let said = target::execution_role(run, context.settings.cross_namespace);
+    match &said {
+        RoleTarget::Referred { namespace, name } if plan::is_to_be_started(run) && !is_submitted => {
+            let answer = context.roles.get(namespace, name).await?;
+            Ok(target::judge_role(namespace, name, &answer))
+        }
+        _ => Ok(said),
+    }
 }

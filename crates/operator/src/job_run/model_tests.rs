@@ -15,9 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
 use super::plan::{Step, View, plan, settled};
+use super::report;
 use super::request;
-use super::status::{self, Manner, Situation, Submission};
-use super::target::{ClusterTarget, Target};
+use super::status::{self, Manner, Situation, Submission, Tags};
+use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::emr::poll::{Observation, Observed};
 use crate::memory::Memory;
 use crate::settings::JobReadyPolicy;
@@ -78,6 +79,8 @@ enum Event {
     Delete,
     /// The user sets the retry annotation to another value.
     Retry(u8),
+    /// The user edits the tags.
+    Edit,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -95,6 +98,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Look),
         1 => Just(Event::Delete),
         1 => (0..3u8).prop_map(Event::Retry),
+        2 => Just(Event::Edit),
     ]
 }
 
@@ -107,13 +111,14 @@ enum Write {
     Unanswered,
 }
 
-fn submission(id: String, found: Option<Observed>) -> Submission {
+fn submission(id: String, found: Option<Observed>, generation: Option<i64>) -> Submission {
     Submission {
         id,
         virtual_cluster_id: "vc1".into(),
         place: emrcontainers_api::status::AckResourceMetadata::default(),
         overrides: None,
         found,
+        generation,
     }
 }
 
@@ -124,6 +129,8 @@ struct World {
     observation: Option<Observation>,
     /// The service's jobs by token: id and state.
     jobs: BTreeMap<String, (String, &'static str)>,
+    /// The generation of the spec whose tags each job has, by its id.
+    tagged: BTreeMap<String, Option<i64>>,
     /// The tokens that the service remembers; its lists show the others, too.
     remembered: BTreeSet<String>,
     /// Jobs that were started with a token that was used before.
@@ -143,6 +150,7 @@ impl World {
             memory: Memory::default(),
             observation: None,
             jobs: BTreeMap::new(),
+            tagged: BTreeMap::new(),
             remembered: BTreeSet::new(),
             repeated: 0,
             lives: 1,
@@ -154,7 +162,11 @@ impl World {
     }
 
     fn target() -> Target {
-        Target { virtual_cluster: ClusterTarget::Given("vc1".into()), default_tags: Vec::new() }
+        Target {
+            virtual_cluster: ClusterTarget::Given("vc1".into()),
+            execution_role: RoleTarget::Given("arn:aws:iam::123456789012:role/job".into()),
+            default_tags: Vec::new(),
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -209,6 +221,10 @@ impl World {
                 let own = self.run.metadata.annotations.get_or_insert_default();
                 own.insert(annotations::RETRY.into(), value.to_string());
             }
+            Event::Edit => {
+                self.before = self.run.clone();
+                self.run.metadata.generation = self.run.metadata.generation.map(|now| now + 1);
+            }
         }
         self.check();
     }
@@ -223,7 +239,7 @@ impl World {
     fn listed(&self, run: &JobRun) -> Option<Submission> {
         let tokens = request::tokens(run);
         let (_, (id, state)) = self.jobs.iter().find(|(token, _)| token.starts_with(&tokens))?;
-        Some(submission(id.clone(), Some(seen(state))))
+        Some(submission(id.clone(), Some(seen(state)), Some(0)))
     }
 
     fn pass(&mut self, stale: bool, lose_reply: bool, write: Write) {
@@ -263,7 +279,7 @@ impl World {
             }
             Step::Start(request) => {
                 assert!(run.metadata.finalizers.is_some(), "started without a finalizer");
-                self.memory.never_started = false;
+                let first = std::mem::take(&mut self.memory.never_started);
                 self.memory.sought = true;
                 let known = self.remembered.contains(&request.client_token);
                 if std::mem::take(&mut self.refuse_next) && !known {
@@ -276,9 +292,12 @@ impl World {
                 self.remembered.insert(request.client_token.clone());
                 let next = format!("job{}", self.jobs.len());
                 let (id, _) = self.jobs.entry(request.client_token).or_insert((next, PENDING)).clone();
+                let edited = run.metadata.generation;
+                self.tagged.entry(id.clone()).or_insert(edited);
                 if !lose_reply {
+                    let generation = if first || edited == Some(1) { edited } else { Some(0) };
                     // Saved in the next pass: the run may have moved, or ended, until then.
-                    self.memory.submission = Some(Box::new(submission(id, None)));
+                    self.memory.submission = Some(Box::new(submission(id, None, generation)));
                 }
             }
             Step::Save(mut submission) => {
@@ -294,6 +313,12 @@ impl World {
                 Some(Observation::Gone) => self.write(&run, &Situation::Lost, write),
                 None => {}
             },
+            Step::Retag(submitted) => {
+                self.tagged.insert(submitted.id, run.metadata.generation);
+                if !lose_reply {
+                    self.write_with(&run, &Situation::Acknowledged, Tags::Sent, write);
+                }
+            }
             Step::Cancel(submitted) => {
                 for (id, state) in self.jobs.values_mut() {
                     if *id == submitted.id && !is_final(state) {
@@ -331,11 +356,20 @@ impl World {
     }
 
     fn write(&mut self, run: &JobRun, situation: &Situation<'_>, write: Write) {
+        self.write_with(run, situation, report::tags_of(run), write);
+    }
+
+    fn write_with(&mut self, run: &JobRun, situation: &Situation<'_>, tags: Tags<'_>, write: Write) {
         if write == Write::Fails {
             return;
         }
-        let manner =
-            Manner { ready: JobReadyPolicy::Outcome, by_reference: false, now: Timestamp::UNIX_EPOCH };
+        let manner = Manner {
+            ready: JobReadyPolicy::Outcome,
+            by_reference: false,
+            cross_namespace: true,
+            tags,
+            now: Timestamp::UNIX_EPOCH,
+        };
         let status = status::next(run, situation, manner);
         self.before = self.run.clone();
         self.run.status = Some(status);
@@ -360,6 +394,14 @@ impl World {
         );
         let status = self.run.status.as_ref();
         let state = status.and_then(|status| status.state.clone()).filter(|state| is_final(state));
+        let deleted = self.run.metadata.deletion_timestamp.is_some();
+        if let Some((id, answered)) = status.and_then(|s| Some((s.id.as_ref()?, s.observed_generation)))
+            && answered == self.run.metadata.generation
+            && state.is_none()
+            && !deleted
+        {
+            assert_eq!(self.tagged.get(id), Some(&answered), "an edit is answered, and its tags aren't sent");
+        }
         let submitted = status.is_some_and(|status| status.id.is_some());
         match (&self.first_final, state) {
             // A restore takes the state away until the run is found again.

@@ -52,6 +52,8 @@ pub enum Step {
     Save(Box<Submission>),
     /// Watch the run, and report what the service says of it.
     Observe(Submitted),
+    /// The same, after making its tags those of the spec, which was edited.
+    Retag(Submitted),
     /// The object goes and the run lives: cancel it.
     Cancel(Submitted),
     /// The object goes and its run is ending: wait for the end, and tell it.
@@ -87,7 +89,13 @@ pub fn plan(view: &View<'_>) -> Step {
         return Step::Rest;
     }
     if let Some(submitted) = submitted(view) {
-        return if has_final_state(run) { Step::Acknowledge } else { Step::Observe(submitted) };
+        return if has_final_state(run) {
+            Step::Acknowledge
+        } else if tags_are_due(run) && !has_ended(view.observation) {
+            Step::Retag(submitted)
+        } else {
+            Step::Observe(submitted)
+        };
     }
     if run.status.as_ref().is_some_and(|status| status.id.is_some()) {
         return submitted_somewhere(view);
@@ -158,6 +166,29 @@ pub fn settled(run: &JobRun) -> bool {
         && has_final_state(run)
         && status.observed_generation.is_none_or(|seen| Some(seen) == run.metadata.generation)
         && (status.id.is_some() || !asks_again(retry(run), status.last_handled_retry.as_deref()))
+}
+
+/// Whether the spec of a live run was edited since its status answered it. Its tags are the one thing that AWS can change
+/// of a run. A status of upstream's answers no generation: it was made of the spec as it is.
+pub fn tags_are_due(run: &JobRun) -> bool {
+    let answered =
+        run.status.as_ref().filter(|status| status.id.is_some()).and_then(|s| s.observed_generation);
+    answered.is_some_and(|answered| Some(answered) != run.metadata.generation)
+        && run.metadata.deletion_timestamp.is_none()
+        && !has_final_state(run)
+}
+
+/// Whether the run is still to be started, as far as the object tells.
+pub fn is_to_be_started(run: &JobRun) -> bool {
+    run.metadata.deletion_timestamp.is_none() && run.status.as_ref().is_none_or(|status| status.id.is_none())
+}
+
+fn has_ended(observation: Option<&Observation>) -> bool {
+    match observation {
+        Some(Observation::Run(seen)) => job_run::is_final(&seen.state),
+        Some(Observation::Gone) => true,
+        None => false,
+    }
 }
 
 /// Whether a retry annotation has a value that wasn't answered yet; taking it away asks for nothing.

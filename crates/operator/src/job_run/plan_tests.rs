@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::model_tests::{a_run, seen};
 use super::plan::{Step, Submitted, View, asks_again, may_be_live, plan, retry, settled, virtual_cluster_of};
-use super::target::{ClusterTarget, Target};
+use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::emr::poll::Observation;
 use crate::memory::Memory;
 
@@ -51,7 +51,8 @@ fn step_in(
     observation: Option<&Observation>,
     virtual_cluster: ClusterTarget,
 ) -> Step {
-    let target = Target { virtual_cluster, default_tags: Vec::new() };
+    let execution_role = RoleTarget::Given("arn:aws:iam::123456789012:role/job".into());
+    let target = Target { virtual_cluster, execution_role, default_tags: Vec::new() };
     plan(&View { run, memory, observation, target: &target, retain: false })
 }
 
@@ -109,6 +110,35 @@ fn a_deleted_run_is_cancelled_once_and_released_when_its_end_is_known() {
         ("ended", &deleted(in_state(COMPLETED, Some("job0"))), &plain, None, Step::Release),
     ] {
         assert_eq!(step(run, memory, observation), expected, "{what}");
+    }
+}
+
+#[test]
+fn tags_are_sent_of_a_live_run_that_was_edited_and_of_no_other() {
+    let submitted = || Submitted { id: "job0".into(), virtual_cluster_id: "vc1".into() };
+    let mut upstreams = edited(in_state(RUNNING, Some("job0")));
+    upstreams.status.get_or_insert_default().observed_generation = None;
+    let [live, ended] = [RUNNING, COMPLETED].map(|state| Observation::Run(seen(state)));
+    for (what, run, observation, expected) in [
+        ("as it was", in_state(RUNNING, Some("job0")), None, Step::Observe(submitted())),
+        ("edited", edited(in_state(RUNNING, Some("job0"))), Some(&live), Step::Retag(submitted())),
+        ("edited, nothing seen", edited(in_state(RUNNING, Some("job0"))), None, Step::Retag(submitted())),
+        (
+            "edited, seen ended",
+            edited(in_state(RUNNING, Some("job0"))),
+            Some(&ended),
+            Step::Observe(submitted()),
+        ),
+        (
+            "edited, gone",
+            edited(in_state(RUNNING, Some("job0"))),
+            Some(&Observation::Gone),
+            Step::Observe(submitted()),
+        ),
+        ("edited, ended", edited(in_state(COMPLETED, Some("job0"))), None, Step::Acknowledge),
+        ("of upstream's", upstreams, None, Step::Observe(submitted())),
+    ] {
+        assert_eq!(step(&run, &Memory::default(), observation), expected, "{what}");
     }
 }
 

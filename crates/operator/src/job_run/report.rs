@@ -8,7 +8,8 @@ use emrcontainers_api::condition;
 use emrcontainers_api::job_run::{self, JobRun, JobRunStatus};
 use kube::Resource;
 
-use super::status::{self, Manner, Situation, Submission};
+use super::plan;
+use super::status::{self, Manner, Situation, Submission, Tags};
 use crate::context::Context;
 use crate::emr::poll::Observed;
 use crate::event::{EventType, reason};
@@ -26,14 +27,26 @@ pub enum Reported {
     Gone,
 }
 
+/// What is known of the tags of a run that nothing was sent for.
+pub fn tags_of(run: &JobRun) -> Tags<'static> {
+    if plan::tags_are_due(run) { Tags::Due } else { Tags::Sent }
+}
+
 /// Reports a situation.
 pub async fn report(
     run: &Arc<JobRun>,
     situation: &Situation<'_>,
+    tags: Tags<'_>,
     by_reference: bool,
     context: &Context,
 ) -> Result<Reported, PassError> {
-    let manner = Manner { ready: context.settings.job_ready_policy, by_reference, now: context.now() };
+    let manner = Manner {
+        ready: context.settings.job_ready_policy,
+        by_reference,
+        cross_namespace: context.settings.cross_namespace,
+        tags,
+        now: context.now(),
+    };
     let next = status::next(run, situation, manner);
     if run.status.as_ref() == Some(&next) {
         // The status has nothing new to say, but the call has failed once more: that is counted.
@@ -49,6 +62,9 @@ pub async fn report(
             context.metrics.status_written(Kind::JobRun);
             context.job_runs.wrote(&written);
             tell(run, written.status.as_ref(), situation, context);
+            if let Tags::Failed(why) = tags {
+                tell_of_trouble(run, why, context);
+            }
             Ok(Reported::Said(written))
         }
         Written::Conflict(newer) => {
@@ -69,10 +85,7 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         // That it waits is an event; where it stands meanwhile is not.
         Situation::Waiting { reason, .. } if waits_already(run, reason) => return,
         Situation::Waiting { reason, message } => (EventType::Normal, *reason, (*message).to_owned()),
-        Situation::Trouble(message) if message.starts_with("AccessDenied") => {
-            (EventType::Warning, reason::ACCESS_DENIED, (*message).to_owned())
-        }
-        Situation::Trouble(message) => (EventType::Warning, reason::RETRYING, (*message).to_owned()),
+        Situation::Trouble(message) => return tell_of_trouble(run, message, context),
         Situation::Refused(why) => {
             (EventType::Warning, reason::REFUSED, format!("{why}; {}", status::REFUSED_REMEDY))
         }
@@ -106,6 +119,12 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         }
     };
     context.events.publish(&run.object_ref(&()), type_, reason, &note);
+}
+
+fn tell_of_trouble(run: &JobRun, message: &str, context: &Context) {
+    let denied = message.contains("AccessDenied");
+    let reason = if denied { reason::ACCESS_DENIED } else { reason::RETRYING };
+    context.events.publish(&run.object_ref(&()), EventType::Warning, reason, message);
 }
 
 /// Publishes the event of a state that is another than before, and takes the measure of an end.

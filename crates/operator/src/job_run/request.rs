@@ -3,7 +3,7 @@
 //! What the API server's schema would have refused is checked again, because objects may be older than the schema or
 //! have come through upstream's. Invariant: every refusal names the field and what would be right.
 
-use emrcontainers_api::job_run::{JobDriver, JobRunSpec};
+use emrcontainers_api::job_run::JobDriver;
 use emrcontainers_api::overrides::ConfigurationOverrides;
 use emrcontainers_api::{JobRun, annotations};
 use kube::ResourceExt;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::overrides;
 use super::plan;
-use super::target::{ClusterTarget, Target};
+use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::emr::model::StartJobRun;
 use crate::tags;
 
@@ -70,15 +70,20 @@ pub fn build(run: &JobRun, target: &Target) -> Result<StartJobRun, Unfit> {
     let spec = &run.spec;
     let overrides = read_overrides(run)?;
     let driver = read_driver(run)?;
-    let execution_role_arn = read_role(&run.spec)?;
+    let execution_role_arn = read_role(&target.execution_role)?;
     let release_label = spec.release_label.clone().ok_or_else(|| {
         invalid("spec.releaseLabel: is missing; set a release of EMR such as emr-7.10.0-latest")
     })?;
+    if let Some(why) = tags::problem(&target.default_tags, spec.tags.as_ref()) {
+        return Err(Unfit::Invalid(why));
+    }
     let virtual_cluster_id = match &target.virtual_cluster {
         ClusterTarget::Given(id) | ClusterTarget::Resolved(id) => id.clone(),
         ClusterTarget::Waiting { .. } => return Err(Unfit::Waiting),
         ClusterTarget::Invalid(why) => return Err(Unfit::Invalid(why.clone())),
     };
+    // After all that is wrong for good: nobody waits for a role to be told of it.
+    let execution_role_arn = execution_role_arn.ok_or(Unfit::Waiting)?;
     Ok(StartJobRun {
         client_token: token(run),
         virtual_cluster_id,
@@ -131,32 +136,19 @@ fn read_driver(run: &JobRun) -> Result<JobDriver, Unfit> {
     }
 }
 
-fn read_role(spec: &JobRunSpec) -> Result<String, Unfit> {
-    let arn = match (&spec.execution_role_arn, &spec.execution_role_ref) {
-        (Some(arn), None) => arn.clone(),
-        (None, None) => {
-            return Err(invalid(
-                "spec.executionRoleARN: is missing; set the ARN of the IAM role that the job runs as",
-            ));
-        }
-        (Some(_), Some(_)) => {
-            return Err(invalid(
-                "spec.executionRoleRef: both resource reference wrapper and ID cannot be used together: \
-                 ExecutionRoleARN,ExecutionRoleRef; keep one of them",
-            ));
-        }
-        (None, Some(_)) => {
-            return Err(invalid(
-                "spec.executionRoleRef: roles are not resolved yet; set spec.executionRoleARN instead",
-            ));
-        }
+/// The ARN of the role; `None` while the object that is referred to isn't ready.
+fn read_role(role: &RoleTarget) -> Result<Option<String>, Unfit> {
+    let (field, arn) = match role {
+        RoleTarget::Given(arn) => ("spec.executionRoleARN", arn),
+        RoleTarget::Resolved(arn) => ("spec.executionRoleRef", arn),
+        RoleTarget::Referred { .. } | RoleTarget::Waiting { .. } => return Ok(None),
+        RoleTarget::Invalid(why) => return Err(invalid(why)),
     };
-    if is_role_arn(&arn) {
-        return Ok(arn);
+    if is_role_arn(arn) {
+        return Ok(Some(arn.clone()));
     }
     Err(Unfit::Invalid(format!(
-        "spec.executionRoleARN: {arn:?} is no ARN of an IAM role; it has to look like \
-         arn:aws:iam::123456789012:role/NAME"
+        "{field}: {arn:?} is no ARN of an IAM role; it has to look like arn:aws:iam::123456789012:role/NAME"
     )))
 }
 
@@ -181,7 +173,7 @@ fn is_role_arn(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use emrcontainers_api::JOB_RUN_FINALIZER;
-    use emrcontainers_api::job_run::JobRunStatus;
+    use emrcontainers_api::job_run::{JobRunSpec, JobRunStatus};
 
     use super::*;
 

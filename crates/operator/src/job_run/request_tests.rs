@@ -5,23 +5,24 @@ use emrcontainers_api::job_run::{
 };
 use emrcontainers_api::overrides::Overrides;
 use emrcontainers_api::reference::ResourceReference;
-use emrcontainers_api::{JOB_RUN_FINALIZER, annotations};
+use emrcontainers_api::{JOB_RUN_FINALIZER, JobRun, annotations};
 
 use super::model_tests::a_run;
 use super::request::{Unfit, build, is_restored, name, token};
-use super::target::{ClusterTarget, Target};
+use super::target::{ClusterTarget, RoleTarget, Target, execution_role};
 
 type Change = fn(&mut JobRunSpec);
 
-fn target() -> Target {
+fn target(run: &JobRun) -> Target {
     let default_tags = vec![("a".to_owned(), "default".to_owned()), ("b".to_owned(), "default".to_owned())];
-    Target { virtual_cluster: ClusterTarget::Resolved("vc7".into()), default_tags }
+    let virtual_cluster = ClusterTarget::Resolved("vc7".into());
+    Target { virtual_cluster, execution_role: execution_role(run, true), default_tags }
 }
 
 fn refusal(change: Change) -> Unfit {
     let mut run = a_run();
     change(&mut run.spec);
-    build(&run, &target()).unwrap_err()
+    build(&run, &target(&run)).unwrap_err()
 }
 
 #[test]
@@ -31,7 +32,7 @@ fn a_request_says_all_that_the_spec_says() {
     run.spec.configuration_overrides = Some("applicationConfiguration: [{classification: a}]".into());
     run.spec.retry_policy_configuration = Some(RetryPolicyConfiguration { max_attempts: 3 });
     run.spec.tags = Some([("a".to_owned(), "own".to_owned())].into());
-    let request = build(&run, &target()).unwrap();
+    let request = build(&run, &target(&run)).unwrap();
     assert_eq!(request.client_token, token(&run));
     assert_eq!(request.virtual_cluster_id, "vc7");
     assert_eq!(request.name.as_deref(), Some("nightly"));
@@ -42,7 +43,7 @@ fn a_request_says_all_that_the_spec_says() {
     assert_eq!(request.max_attempts, Some(3));
     let tags: Vec<_> = request.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(tags, [("a", "own"), ("b", "default")]);
-    assert_eq!(build(&a_run(), &target()).unwrap().configuration_overrides, None);
+    assert_eq!(build(&a_run(), &target(&a_run())).unwrap().configuration_overrides, None);
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn the_object_lends_its_name_as_far_as_the_service_takes_it() {
 
 #[test]
 fn what_cannot_be_sent_names_the_field_and_the_remedy() {
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 10] = [
         (|spec| spec.job_driver = None, "spec.jobDriver: is missing"),
         (|spec| spec.job_driver = Some(JobDriver::default()), "spec.jobDriver: has no driver"),
         (
@@ -82,7 +83,11 @@ fn what_cannot_be_sent_names_the_field_and_the_remedy() {
                 spec.execution_role_arn = None;
                 spec.execution_role_ref = Some(ResourceReference::default());
             },
-            "spec.executionRoleRef: roles are not resolved yet",
+            "spec.executionRoleRef: provided resource reference is nil or empty",
+        ),
+        (
+            |spec| spec.tags = Some([("aws:x".to_owned(), String::new())].into()),
+            "spec.tags: the key \"aws:x\"",
         ),
         (
             |spec| {
@@ -99,11 +104,27 @@ fn what_cannot_be_sent_names_the_field_and_the_remedy() {
 }
 
 #[test]
+fn a_role_that_is_referred_to_is_waited_for_after_all_that_is_wrong() {
+    let run = a_run();
+    let referred = RoleTarget::Referred { namespace: "ns".into(), name: "r".into() };
+    let waiting = Target { execution_role: referred, ..target(&run) };
+    assert_eq!(build(&run, &waiting), Err(Unfit::Waiting));
+    let wrong = Target { virtual_cluster: ClusterTarget::Invalid("none".into()), ..waiting };
+    assert_eq!(build(&run, &wrong), Err(Unfit::Invalid("none".into())));
+    let resolved = |arn: &str| Target { execution_role: RoleTarget::Resolved(arn.into()), ..target(&run) };
+    let arn = "arn:aws:iam::123456789012:role/other";
+    assert_eq!(build(&run, &resolved(arn)).unwrap().execution_role_arn.as_deref(), Some(arn));
+    assert!(
+        matches!(build(&run, &resolved("x")), Err(Unfit::Invalid(why)) if why.starts_with("spec.executionRoleRef"))
+    );
+}
+
+#[test]
 fn only_what_has_the_form_of_a_roles_arn_is_sent() {
     let sent = |arn: &str| {
         let mut run = a_run();
         run.spec.execution_role_arn = Some(arn.into());
-        build(&run, &target()).is_ok()
+        build(&run, &target(&run)).is_ok()
     };
     for arn in [
         "arn:aws:iam::123456789012:role/job",

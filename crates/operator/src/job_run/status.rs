@@ -15,7 +15,7 @@ use emrcontainers_api::overrides::ConfigurationOverrides;
 use emrcontainers_api::status::AckResourceMetadata;
 use jiff::Timestamp;
 
-use super::{plan, turn};
+use super::{plan, target, turn};
 use crate::emr::poll::Observed;
 use crate::settings::JobReadyPolicy;
 
@@ -28,6 +28,8 @@ pub const JOB_RUN_FAILED: &str = "JobRunFailed";
 /// What a user can do about a run that was refused.
 pub const REFUSED_REMEDY: &str = "to try again, correct the spec (delete the object first where a field can't be changed), \
      or set the annotation emrcontainers.services.k8s.aws/retry to a new value if the cause was elsewhere";
+/// Reason of `ACK.Advisory` on a run that refers to another namespace; upstream's.
+const CROSS_NAMESPACE: &str = "CrossNamespaceOptInRequired";
 /// Reason while a reference isn't ready.
 pub const REFERENCE_NOT_READY: &str = "ReferenceNotReady";
 
@@ -77,25 +79,42 @@ pub struct Submission {
     pub overrides: Option<ConfigurationOverrides>,
     /// What the service says of it, where it was found there and not started now.
     pub found: Option<Observed>,
+    /// The generation of the spec whose tags it has.
+    pub generation: Option<i64>,
+}
+
+/// Whether a live run has the tags of its spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tags<'a> {
+    /// It has.
+    Sent,
+    /// The spec was edited, and its tags are still to be sent.
+    Due,
+    /// They can't be sent, and why.
+    Failed(&'a str),
 }
 
 /// How statuses are written.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Manner<'a> {
     /// What `Ready` follows.
     pub ready: JobReadyPolicy,
     /// Whether the run has references (they get a condition of their own).
     pub by_reference: bool,
+    /// Whether references may lead to other namespaces.
+    pub cross_namespace: bool,
+    /// Whether a live run has the tags of its spec.
+    pub tags: Tags<'a>,
     /// The time of this pass.
     pub now: Timestamp,
 }
 
 /// The next status.
-pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunStatus {
+pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner<'_>) -> JobRunStatus {
     let before = run.status.clone().unwrap_or_default();
     let mut status = before.clone();
-    status.observed_generation = run.metadata.generation;
     apply(run, &mut status, situation);
+    status.observed_generation = answered(run, &status, situation, manner.tags);
     let wanted =
         match situation {
             Situation::Reference { status, why } => not_ready(Wanted::default(), REFERENCE_NOT_READY, why)
@@ -112,14 +131,35 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunSt
                 .no(READY, TERMINAL, message)
                 .yes(STALLED, "Refused", &format!("{message}; {REFUSED_REMEDY}")),
             Situation::Acknowledged if status.id.is_none() => return status,
-            _ => submitted(references(manner), &status, manner.ready),
+            _ => submitted(references(manner), &status, manner),
         };
-    let wanted = match turn::advice(run) {
-        Some(advice) => wanted.yes(ADVISORY, turn::INVALID_PRIORITY, &advice),
+    let wanted = match advice(run, manner.cross_namespace) {
+        Some((reason, advice)) => wanted.yes(ADVISORY, reason, &advice),
         None => wanted,
     };
     status.conditions = wanted.apply(&before.conditions, manner.now);
     status
+}
+
+/// The generation that the status speaks of: a live run whose tags are those of an older one answers that one still.
+fn answered(run: &JobRun, status: &JobRunStatus, situation: &Situation<'_>, tags: Tags<'_>) -> Option<i64> {
+    match situation {
+        _ if has_ended(status) => run.metadata.generation,
+        Situation::Submitted(submission, _) => submission.generation,
+        _ if tags != Tags::Sent => status.observed_generation,
+        _ => run.metadata.generation,
+    }
+}
+
+/// What is worth knowing and stops nothing: the reason, and the words.
+pub fn advice(run: &JobRun, cross_namespace: bool) -> Option<(&'static str, String)> {
+    let across = if cross_namespace { target::cross_namespace_advice(run) } else { None };
+    match (across, turn::advice(run)) {
+        (Some(across), Some(priority)) => Some((CROSS_NAMESPACE, format!("{across} {priority}"))),
+        (Some(across), None) => Some((CROSS_NAMESPACE, across)),
+        (None, Some(priority)) => Some((turn::INVALID_PRIORITY, priority)),
+        (None, None) => None,
+    }
 }
 
 /// Everything but the conditions.
@@ -214,21 +254,22 @@ fn logs(submission: &Submission) -> Option<JobRunLogs> {
     (logs != JobRunLogs::default()).then_some(logs)
 }
 
-fn references(manner: Manner) -> Wanted {
+fn references(manner: Manner<'_>) -> Wanted {
     if manner.by_reference { Wanted::default().yes(REFERENCES_RESOLVED, "", "") } else { Wanted::default() }
 }
 
 /// A run that is refused for its reference hasn't resolved it.
-fn references_if_sound(manner: Manner, why: &str) -> Wanted {
-    if why.starts_with("spec.virtualClusterRef") {
-        return Wanted::default().with(
+fn references_if_sound(manner: Manner<'_>, why: &str) -> Wanted {
+    let of = ["spec.virtualClusterRef: ", "spec.executionRoleRef: "];
+    match of.iter().find_map(|field| why.strip_prefix(field)) {
+        Some(words) => Wanted::default().with(
             REFERENCES_RESOLVED,
             ConditionStatus::False,
-            why,
+            words,
             condition::REFERENCE_MESSAGE,
-        );
+        ),
+        None => references(manner),
     }
-    references(manner)
 }
 
 fn not_ready(wanted: Wanted, reason: &str, message: &str) -> Wanted {
@@ -236,9 +277,21 @@ fn not_ready(wanted: Wanted, reason: &str, message: &str) -> Wanted {
 }
 
 /// The conditions of a run that the service has accepted.
-fn submitted(wanted: Wanted, status: &JobRunStatus, ready: JobReadyPolicy) -> Wanted {
-    let wanted = wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE);
-    if ready == JobReadyPolicy::Synced {
+fn submitted(wanted: Wanted, status: &JobRunStatus, manner: Manner<'_>) -> Wanted {
+    let wanted = match manner.tags {
+        Tags::Failed(why) if !has_ended(status) => {
+            let wanted =
+                wanted.yes(RECOVERABLE, "", why).no(RESOURCE_SYNCED, why, condition::NOT_SYNCED_MESSAGE);
+            if manner.ready == JobReadyPolicy::Synced {
+                return not_ready(wanted, RECOVERABLE, why);
+            }
+            wanted
+        }
+        Tags::Sent | Tags::Due | Tags::Failed(_) => {
+            wanted.yes(RESOURCE_SYNCED, "", condition::SYNCED_MESSAGE)
+        }
+    };
+    if manner.ready == JobReadyPolicy::Synced {
         return wanted.yes(READY, "", condition::SYNCED_MESSAGE);
     }
     let state = status.state.as_deref().unwrap_or(PENDING);

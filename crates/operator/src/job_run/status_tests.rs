@@ -12,12 +12,12 @@ use emrcontainers_api::overrides::{
 use jiff::Timestamp;
 
 use super::model_tests::{a_run, seen};
-use super::status::{Manner, Situation, Submission, next};
+use super::status::{Manner, Situation, Submission, Tags, next};
 use crate::emr::poll::Observed;
 use crate::settings::JobReadyPolicy;
 
-fn manner(ready: JobReadyPolicy, by_reference: bool) -> Manner {
-    Manner { ready, by_reference, now: Timestamp::UNIX_EPOCH }
+fn manner(ready: JobReadyPolicy, by_reference: bool) -> Manner<'static> {
+    Manner { ready, by_reference, cross_namespace: true, tags: Tags::Sent, now: Timestamp::UNIX_EPOCH }
 }
 
 fn after(mut run: JobRun, situation: &Situation<'_>) -> JobRun {
@@ -55,6 +55,7 @@ fn submission(overrides: Option<ConfigurationOverrides>) -> Submission {
         place: emrcontainers_api::status::AckResourceMetadata::default(),
         overrides,
         found: None,
+        generation: Some(1),
     }
 }
 
@@ -152,10 +153,41 @@ fn ready_follows_the_submission_where_upstreams_policy_is_asked_for() {
 }
 
 #[test]
+fn an_edit_of_a_live_run_is_answered_when_its_tags_are_sent() {
+    let mut edited = submitted();
+    edited.metadata.generation = Some(2);
+    let with = |tags: Tags<'static>, ready| Manner { tags, ..manner(ready, true) };
+    let failed = Tags::Failed("why");
+    for (what, state, tags, answered) in [
+        ("sent", RUNNING, Tags::Sent, 2),
+        ("due", RUNNING, Tags::Due, 1),
+        ("failed", RUNNING, failed, 1),
+        ("ended before it was sent", COMPLETED, Tags::Due, 2),
+        ("ended after it failed", COMPLETED, failed, 2),
+    ] {
+        let said = next(&edited, &Situation::Observed(&seen(state)), with(tags, JobReadyPolicy::Outcome));
+        assert_eq!(said.observed_generation, Some(answered), "{what}");
+        let is_told = short(&said.conditions).contains(&"ACK.ResourceSynced=False why".to_owned());
+        assert_eq!(is_told, tags == failed && state == RUNNING, "{what}: {:?}", short(&said.conditions));
+    }
+    let said = next(&edited, &Situation::Acknowledged, with(failed, JobReadyPolicy::Synced));
+    assert!(short(&said.conditions).contains(&"Ready=False ACK.Recoverable".to_owned()), "{said:?}");
+    // The status answers what the run was started with.
+    let unsaved = JobRun { metadata: edited.metadata.clone(), ..a_run() };
+    let said = next(
+        &unsaved,
+        &Situation::Submitted(&submission(None), None),
+        with(Tags::Sent, JobReadyPolicy::Outcome),
+    );
+    assert_eq!(said.observed_generation, Some(1));
+}
+
+#[test]
 fn a_run_that_is_refused_for_its_reference_has_not_resolved_it() {
-    let why = "spec.virtualClusterRef: none";
-    let refused = status(after(a_run(), &Situation::Refused(why)));
-    assert_eq!(short(&refused.conditions)[1], format!("ACK.ReferencesResolved=False {why}"));
+    for why in ["spec.virtualClusterRef: none", "spec.executionRoleRef: none"] {
+        let refused = status(after(a_run(), &Situation::Refused(why)));
+        assert_eq!(short(&refused.conditions)[1], "ACK.ReferencesResolved=False none", "upstream's words");
+    }
     let resolved = next(&a_run(), &Situation::Refused("no"), manner(JobReadyPolicy::Outcome, true));
     assert_eq!(short(&resolved.conditions)[1], "ACK.ReferencesResolved=True -");
 }

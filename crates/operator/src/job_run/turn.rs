@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use super::act::{Pass, Result};
 use super::report::Reported;
-use super::status::Situation;
+use super::status::{self, Situation};
 use crate::emr::limit::{Kind as TurnKind, Pace, Place, Priority, Turn};
 use crate::event::reason;
 use crate::pass::{Next, Progress};
@@ -144,7 +144,8 @@ impl Pass<'_> {
         let conditions =
             self.run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let told = condition::find(conditions, condition::ADVISORY).and_then(|found| found.message.clone());
-        told != advice(self.run)
+        let advice = status::advice(self.run, self.context.settings.cross_namespace);
+        told != advice.map(|(_, words)| words)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use emrcontainers_api::condition;
 use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::virtual_cluster::{
-    ARRESTED, RUNNING, SchedulerConfiguration, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster,
+    ARRESTED, RUNNING, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster,
 };
 
 use super::plan;
@@ -19,9 +19,7 @@ use crate::emr::Client;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::model::{self, CreateVirtualCluster, VirtualClusterFilter};
 use crate::emr::pool::Scope;
-use crate::event::{EventType, reason};
 use crate::pass::{Next, PassError, Progress};
-use crate::tags::{self, TagChange};
 use crate::timing;
 use crate::write::{self, Written};
 
@@ -108,15 +106,16 @@ impl Pass<'_> {
                 return self.create_failed(&error).await;
             }
         };
-        let seen = match self.client().describe_virtual_cluster(&created.id).await {
-            Ok(described) => self.seen(described),
-            Err(_) => self.seen(just_created(created)),
-        };
+        let described = self.client().describe_virtual_cluster(&created.id).await;
+        let described = described.unwrap_or_else(|_| just_created(created));
         // The token is that of an earlier try whose cluster is gone by now.
-        if seen.state == TERMINATED {
+        if described.state == TERMINATED {
             return self.report_then(&Situation::Gone(GONE), Next::Await).await;
         }
-        self.report_then(&Situation::Seen(&seen), Next::After(timing::CLUSTER_RESYNC)).await
+        // A creation that is repeated brings the cluster of the first request, which an edit may have followed.
+        let is_equal = never_started || self.tag_change(&described.tags).is_empty();
+        let next = if is_equal { timing::CLUSTER_RESYNC } else { timing::LISTS_LAG_CHECK };
+        self.report_then(&Situation::Seen(&self.seen(described)), Next::After(next)).await
     }
 
     async fn create_failed(&self, error: &EmrError) -> Result {
@@ -189,13 +188,19 @@ impl Pass<'_> {
             RUNNING => self.update(&described).await.err(),
             _ => None,
         };
+        if problem.as_ref().is_some_and(|error| error.class == Class::Throttled) {
+            return Ok(Progress::End(Next::After(timing::AFTER_THROTTLE)));
+        }
         let seen = self.seen(described);
-        let Some(problem) = problem.filter(|error| error.class != Class::Throttled) else {
-            let next =
-                if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
-            return self.report_then(&Situation::Seen(&seen), Next::After(next)).await;
-        };
-        self.report_then(&Situation::Unequal(&seen, &problem.to_string()), Next::Backoff).await
+        if let Some(problem) = problem {
+            return self.report_then(&Situation::Unequal(&seen, &problem.to_string()), Next::Backoff).await;
+        }
+        let next = if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
+        match self.tags_problem() {
+            // Only an edit helps, and that brings a pass.
+            Some(why) => self.report_then(&Situation::Unequal(&seen, &why), Next::After(next)).await,
+            None => self.report_then(&Situation::Seen(&seen), Next::After(next)).await,
+        }
     }
 
     /// Whether the service may not show the cluster everywhere yet.
@@ -204,41 +209,6 @@ impl Pass<'_> {
         let asked = self.context.clusters.get(self.uid).asked_at;
         let latest = status.and_then(|status| status.created_at).into_iter().chain(asked).max();
         latest.is_some_and(|at| self.context.now().duration_since(at).unsigned_abs() < timing::CREATION_LAG)
-    }
-
-    /// Sends the differences in tags and limits.
-    async fn update(&self, described: &model::VirtualCluster) -> std::result::Result<(), EmrError> {
-        let client = self.client();
-        let change = TagChange::between(&described.tags, &self.tags());
-        let arn = described.arn.clone().unwrap_or_else(|| self.arn(&described.id));
-        let mut changed = Vec::new();
-        if !change.set.is_empty() {
-            client.tag_resource(&arn, change.set).await?;
-            changed.push("tags");
-        }
-        if !change.remove.is_empty() {
-            client.untag_resource(&arn, change.remove).await?;
-            changed.push("tags");
-        }
-        let limits = |of: &Option<SchedulerConfiguration>| of.clone().unwrap_or_default();
-        let wanted = limits(&self.cluster.spec.scheduler_configuration);
-        if plan::limits_differ(&wanted, &limits(&described.scheduler_configuration), self.is_edited()) {
-            // The service ignores a repeated token; each change is one of its own.
-            let token = format!("{}-{:x}", self.uid, rand::random::<u64>());
-            client.update_virtual_cluster(&described.id, &token, &wanted).await?;
-            changed.push("scheduler limits");
-        }
-        changed.dedup();
-        if !changed.is_empty() {
-            let note = format!("updated {}", changed.join(" and "));
-            self.event(EventType::Normal, reason::UPDATED, &note);
-        }
-        Ok(())
-    }
-
-    fn is_edited(&self) -> bool {
-        let seen = self.cluster.status.as_ref().and_then(|status| status.observed_generation);
-        seen.is_some() && seen != self.cluster.metadata.generation
     }
 
     /// Says which runs hold the deletion up; they wake the cluster when they end.
@@ -345,11 +315,6 @@ impl Pass<'_> {
         }
     }
 
-    fn tags(&self) -> std::collections::BTreeMap<String, String> {
-        let defaults = tags::expand(&self.context.settings.resource_tags, &**self.cluster);
-        tags::merge(&defaults, self.cluster.spec.tags.as_ref())
-    }
-
     fn seen(&self, described: model::VirtualCluster) -> SeenCluster {
         let scope = self.scope();
         let counts = (described.current_concurrent_job_runs, described.current_in_queue_job_runs);
@@ -370,7 +335,7 @@ impl Pass<'_> {
         }
     }
 
-    fn arn(&self, id: &str) -> String {
+    pub(super) fn arn(&self, id: &str) -> String {
         let Scope { account, region } = self.scope();
         format!("arn:{}:emr-containers:{region}:{account}:/virtualclusters/{id}", self.context.partition)
     }
@@ -380,7 +345,7 @@ impl Pass<'_> {
         self.context.scope(&**self.cluster, place.map(|place| place.region.as_str()))
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         self.context.pool.client(&self.scope())
     }
 }

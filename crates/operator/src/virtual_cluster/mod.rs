@@ -4,6 +4,7 @@
 //! Invariant: every step ends in a write, a call, or the end of the pass.
 
 pub mod act;
+mod differences;
 #[cfg(test)]
 mod model_tests;
 pub mod plan;
@@ -98,8 +99,15 @@ async fn step(
     }
     let memory = context.clusters.get(&uid);
     let users = users(cluster, context);
-    let view = View { cluster, memory: &memory, users: &users, retain: context.retain(&**cluster) };
     let pass = act::Pass { cluster, uid: &uid, context };
+    let tags_problem = pass.tags_problem();
+    let view = View {
+        cluster,
+        memory: &memory,
+        users: &users,
+        tags_problem: tags_problem.as_deref(),
+        retain: context.retain(&**cluster),
+    };
     let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
     if let Some(why) = context.foreign(place).filter(|_| !view.retain) {
         return pass.trouble(&why).await;

@@ -201,7 +201,13 @@ impl World {
         // The API server refuses every write that was decided on an older version.
         let fails = fail_write || cluster != self.cluster;
         let users = self.users.clone();
-        let view = View { cluster: &cluster, memory: &self.memory, users: &users, retain: false };
+        let view = View {
+            cluster: &cluster,
+            memory: &self.memory,
+            users: &users,
+            tags_problem: None,
+            retain: false,
+        };
         match plan(&view) {
             Step::Rest | Step::Settled => {}
             Step::Refuse(why) => self.write(&cluster, &Situation::Refused(&why), fails),

@@ -19,6 +19,8 @@ pub struct View<'a> {
     pub memory: &'a Memory<VirtualCluster>,
     /// Names of the JobRuns that refer to it and may be live.
     pub users: &'a [String],
+    /// What AWS would refuse of its tags.
+    pub tags_problem: Option<&'a str>,
     /// Whether the cluster outlives the object.
     pub retain: bool,
 }
@@ -70,9 +72,10 @@ pub fn plan(view: &View<'_>) -> Step {
     if cluster.metadata.deletion_timestamp.is_some() {
         return plan_deletion(view);
     }
+    let unfit = unfit(cluster).or_else(|| view.tags_problem.map(str::to_owned));
     if settled(cluster) {
         let refused = live_id(cluster).is_none() && state(cluster) != Some(TERMINATED);
-        return if refused && unfit(cluster).is_none() {
+        return if refused && unfit.is_none() {
             Step::LookAgain { token: token(cluster) }
         } else {
             Step::Settled
@@ -84,7 +87,7 @@ pub fn plan(view: &View<'_>) -> Step {
     if state(cluster) == Some(TERMINATED) {
         return Step::Reopen;
     }
-    if let Some(why) = unfit(cluster) {
+    if let Some(why) = unfit {
         return Step::Refuse(why);
     }
     if has_finalizer(cluster) { Step::Create { token: token(cluster) } } else { Step::AddFinalizer }

@@ -63,7 +63,7 @@ fn retried(mut cluster: VirtualCluster) -> VirtualCluster {
 }
 
 fn step(cluster: &VirtualCluster, memory: &Memory<VirtualCluster>, users: &[String], retain: bool) -> Step {
-    plan(&View { cluster, memory, users, retain })
+    plan(&View { cluster, memory, users, tags_problem: None, retain })
 }
 
 #[test]

@@ -43,7 +43,6 @@ async fn what_a_run_was_submitted_with_is_immutable_once_set() -> Result<()> {
         ("overrides", json!({}), json!({"monitoringConfiguration": {"persistentAppUI": "DISABLED"}})),
         ("releaseLabel", json!("emr-7.10.0-latest"), json!("emr-7.9.0-latest")),
         ("retryPolicyConfiguration", json!({"maxAttempts": 2}), json!({"maxAttempts": 3})),
-        ("tags", json!({"team": "one"}), json!({"team": "one", "more": "x"})),
         ("virtualClusterID", json!("abc1"), json!("abc2")),
     ];
     for (index, (field, before, after)) in fields.iter().enumerate() {
@@ -166,6 +165,20 @@ async fn what_aws_can_change_of_a_cluster_can_be_edited_and_its_bounds_are_aws_o
 }
 
 #[tokio::test]
+async fn the_tags_of_a_run_can_be_edited_in_every_way_that_manifests_are() -> Result<()> {
+    let place = Place::new("run-tags").await?;
+    let spec = |tags: &Value| json!({"releaseLabel": "emr-7.10.0-latest", "tags": tags});
+    place.apply("JobRun", "run", &spec(&json!({"team": "one"}))).await?;
+    place.set_status("JobRun", "run", &json!({"id": "abc", "state": "RUNNING"})).await?;
+    for tags in [json!({"team": "two", "more": ""}), json!({}), Value::Null, json!({"team": "three"})] {
+        let kept = place.apply("JobRun", "run", &spec(&tags)).await?;
+        let is_there = kept.data["spec"]["tags"]["team"].is_string();
+        ensure!(is_there == tags["team"].is_string(), "{tags}: {}", kept.data["spec"]);
+    }
+    place.apply("JobRun", "run", &json!({"releaseLabel": "emr-7.10.0-latest"})).await.map(drop)
+}
+
+#[tokio::test]
 async fn nulls_that_manifests_in_the_wild_carry_are_taken() -> Result<()> {
     let place = Place::new("nulls").await?;
     let text = "ApplicationConfiguration: null\nMonitoringConfiguration:\n  CloudWatchMonitoringConfiguration: null\n";
@@ -180,10 +193,10 @@ async fn nulls_that_manifests_in_the_wild_carry_are_taken() -> Result<()> {
         "configurationOverrides": text, "overrides": null, "tags": null, "name": null, "virtualClusterID": null,
         "jobDriver": driver(json!({"sparkSubmitParameters": null})),
     });
-    let kept = json!({ "configurationOverrides": text, "jobDriver": driver(json!({})) });
+    let kept = json!({ "configurationOverrides": text, "jobDriver": driver(json!({})), "tags": null });
     let created = place.create("JobRun", "created", &spec).await?;
     ensure!(created.data["spec"] == kept, "{}", created.data["spec"]);
-    // Server-side apply doesn't drop nulls; arguments that were left empty pass there too, and again.
+    // Server-side apply doesn't drop nulls; arguments and tags that were left empty pass there too, and again.
     for _ in 0..2 {
         let applied = place.apply("JobRun", "applied", &kept).await?;
         ensure!(applied.data["spec"] == kept, "{}", applied.data["spec"]);

@@ -60,7 +60,7 @@ fn strip(schema: &mut Value) {
     }
 }
 
-pub(super) async fn environment(name: &str) -> Result<TestEnv> {
+pub(crate) async fn environment(name: &str) -> Result<TestEnv> {
     TestEnv::on(lenient().await?, name, quick(), |operator| operator).await
 }
 
