@@ -31,3 +31,4 @@ mod samples;
 mod scope;
 mod tags;
 mod virtual_cluster;
+mod wild;
