@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use emr_simulator::FaultKind;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use tests::control_plane::{repository, shared};
 use tests::manifest::{ROLE, virtual_cluster};
 use tests::namespace::Namespace;
 use tests::objects::{self, condition, status};
-use tests::simulator::{calls, endless, quick, requests};
+use tests::simulator::{calls, endless, fault, quick, requests};
 
 /// Makes the API server know ACK's kind Role, and one without a status.
 pub(super) async fn role(client: &kube::Client, namespace: &str, name: &str) -> Result<Api<DynamicObject>> {
@@ -138,6 +139,24 @@ async fn d14_a_run_keeps_on_when_its_role_goes() -> Result<()> {
     for kind in ["ACK.ReferencesResolved", "ACK.ResourceSynced", "Ready"] {
         ensure!(condition(&run, kind).is_some_and(|found| found.status == "True"), "{kind}: {}", run.data);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn d14_a_run_whose_role_went_before_its_id_was_saved_is_taken_over() -> Result<()> {
+    let mut env = TestEnv::new("d14-crash").await?;
+    env.simulator().add_outcome(endless("streaming"))?;
+    env.ready_cluster("vc").await?;
+    let roles = ready_role(env.client(), env.namespace(), "job").await?;
+    env.simulator().add_fault(fault("StartJobRun", FaultKind::HoldReply, 1))?;
+    env.apply(&run_with("streaming", &json!({"name": "vc"}), &json!({"name": "job"}))).await?;
+    env.in_aws("the start should be held", |aws| (aws.snapshot().held_replies == 1).then_some(())).await?;
+    env.operator().kill9().await?;
+    roles.delete("job", &DeleteParams::default()).await?;
+    env.restart_operator().await?;
+    let run = env.job_run_in("streaming", "RUNNING").await?;
+    ensure!(status(&run, "id") == Some(env.the_job("streaming")?.id.as_str()));
+    ensure!(calls(env.simulator(), "StartJobRun") == 1, "{:?}", env.simulator().counters());
     Ok(())
 }
 

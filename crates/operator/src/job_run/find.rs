@@ -14,16 +14,16 @@ use super::act::{Pass, Result};
 use super::request;
 use super::status::Submission;
 use crate::emr::error::{Class, EmrError};
-use crate::emr::model::{self, JobRunFilter, StartJobRun};
+use crate::emr::model::{self, JobRunFilter};
 use crate::emr::poll::{Observed, Tracked};
 use crate::pass::{Next, Progress};
 use crate::timing;
 
 impl Pass<'_> {
     /// Takes over the run that was started before; if there is none, it may be started.
-    pub async fn take_over(&self, request: StartJobRun) -> Result {
-        match self.seek(&request.virtual_cluster_id).await {
-            Ok(Some(job)) => Ok(self.found(job, &request.virtual_cluster_id)),
+    pub async fn take_over(&self, virtual_cluster_id: &str) -> Result {
+        match self.seek(virtual_cluster_id).await {
+            Ok(Some(job)) => Ok(self.found(job, virtual_cluster_id)),
             // What was started just now may not be listed yet, but its token is remembered for longer than lists lag. A
             // restored object may have lost the number of its token, which went with the status.
             Ok(None) if request::is_restored(self.run) && !self.context.lists_are_settled() => {

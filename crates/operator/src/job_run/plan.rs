@@ -44,8 +44,8 @@ pub enum Step {
     AwaitReference,
     /// The run may be submitted once the finalizer is there.
     AddFinalizer,
-    /// The run may have been submitted before: look for it, and take it over.
-    TakeOver(Box<StartJobRun>),
+    /// The run may have been submitted before: look for it in this virtual cluster, and take it over.
+    TakeOver(String),
     /// Submit the run.
     Start(Box<StartJobRun>),
     /// Save the id that the service gave: nothing else comes before it.
@@ -103,19 +103,20 @@ pub fn plan(view: &View<'_>) -> Step {
     if has_final_state(run) {
         return Step::Reopen;
     }
-    let request = match request::build(run, view.target) {
-        Ok(request) => request,
-        Err(request::Unfit::Invalid(why)) => return Step::Refuse(why),
-        Err(request::Unfit::Waiting) => return Step::AwaitReference,
-    };
-    if !has_finalizer(run) {
-        return Step::AddFinalizer;
-    }
     // With our finalizer and without an id: an earlier process may have submitted the run, or it was in a life before a
     // restore. This process knows when it put the finalizer on itself, and looks once else.
-    let request = Box::new(request);
-    let knows = view.memory.never_started || view.memory.sought;
-    if knows { Step::Start(request) } else { Step::TakeOver(request) }
+    let unknown = has_finalizer(run) && !view.memory.never_started && !view.memory.sought;
+    match request::build(run, view.target) {
+        Err(request::Unfit::Invalid(why)) => Step::Refuse(why),
+        // Its job may run, whatever became of what it refers to.
+        Err(request::Unfit::Waiting) => match view.target.virtual_cluster.id() {
+            Some(id) if unknown => Step::TakeOver(id.to_owned()),
+            Some(_) | None => Step::AwaitReference,
+        },
+        Ok(_) if !has_finalizer(run) => Step::AddFinalizer,
+        Ok(request) if unknown => Step::TakeOver(request.virtual_cluster_id),
+        Ok(request) => Step::Start(Box::new(request)),
+    }
 }
 
 /// A run that has an id, and where it is can't be told: with its reference it may be, and until then it is neither
