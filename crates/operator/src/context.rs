@@ -19,6 +19,7 @@ use crate::access::Access;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, Scope};
 use crate::event::Events;
+use crate::field_export::exports::Exports;
 use crate::health::Work;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
@@ -58,6 +59,8 @@ pub struct Context {
     pub cluster_scopes: Scopes<VirtualCluster>,
     /// JobRuns that wait for a VirtualCluster.
     pub waiters: Waiters,
+    /// The FieldExports, and what is known of them.
+    pub exports: Exports,
     /// When the controllers started.
     pub started: Instant,
     /// Who looks up what the API server lets us do.

@@ -20,6 +20,7 @@ use crate::emr::observe::Unobserved;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, PoolConfig, Scope};
 use crate::fence::Fence;
+use crate::field_export::exports::Exports;
 use crate::health::{Liveness, Readiness};
 use crate::memory::Memories;
 use crate::metrics::Metrics;
@@ -80,6 +81,7 @@ async fn rig() -> Rig {
         job_run_scopes: Scopes(vec![runs]),
         cluster_scopes: Scopes(Vec::new()),
         waiters: Waiters::default(),
+        exports: Exports::new(Scopes(Vec::new())),
         access: Access::new(&Readiness::default()),
         started: Instant::now(),
         writer: Writer { client: client.clone(), fence: Fence::open() },

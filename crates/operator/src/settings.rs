@@ -18,6 +18,10 @@ use crate::quotas::Quotas;
 use crate::selector;
 
 /// Everything that the command line and the environment decide.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line, and none bears on another"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Region of the AWS resources, unless the object names another; never empty.
@@ -56,6 +60,10 @@ pub struct Settings {
     pub leader_election_namespace: Option<String>,
     /// How long the lease is valid, and how often it is renewed.
     pub lease_times: LeaseTimes,
+    /// Whether references may lead to objects of other namespaces.
+    pub cross_namespace: bool,
+    /// Whether FieldExports are acted upon.
+    pub field_exports: bool,
     /// What `Ready` of a JobRun follows.
     pub job_ready_policy: JobReadyPolicy,
     /// What to tell the user once the log works.
@@ -134,6 +142,7 @@ impl Settings {
 impl TryFrom<Args> for Settings {
     type Error = SettingsError;
 
+    #[expect(clippy::too_many_lines, reason = "a few lines for each flag, and nothing else")]
     fn try_from(args: Args) -> Result<Self, SettingsError> {
         // Without `..`, so that a flag that nothing reads doesn't compile.
         let Args {
@@ -157,6 +166,8 @@ impl TryFrom<Args> for Settings {
             leader_election_lease_duration,
             leader_election_renew_deadline,
             leader_election_retry_period,
+            enable_cross_namespace,
+            enable_field_export_reconciler,
             job_ready_policy,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
@@ -226,6 +237,12 @@ impl TryFrom<Args> for Settings {
                 check.0.extend(problems);
                 LeaseTimes::default()
             }),
+            cross_namespace: check.or("--enable-cross-namespace", true, switch(&enable_cross_namespace)),
+            field_exports: check.or(
+                "--enable-field-export-reconciler",
+                true,
+                switch(&enable_field_export_reconciler),
+            ),
             job_ready_policy: check.or(
                 "--job-ready-policy",
                 JobReadyPolicy::Outcome,

@@ -102,3 +102,10 @@ pub const REST_PATIENCE_WITH_MANY: Duration = Duration::from_secs(1);
 
 /// How long they go one after the other at most while objects wait to be started. Cancels and lists are among them, which can take seconds.
 pub const REST_PATIENCE_WITH_STARTS: Duration = Duration::from_secs(2);
+
+/// How often an export is looked at although its source hasn't changed, since targets aren't watched: somebody may have taken
+/// the key out of one. It costs two reads.
+pub const EXPORT_RESYNC: Duration = Duration::from_hours(1);
+
+/// The same where the source isn't watched, as it has other labels than this operator works on.
+pub const EXPORT_RESYNC_UNWATCHED: Duration = Duration::from_mins(10);
