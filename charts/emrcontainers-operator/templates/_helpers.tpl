@@ -62,6 +62,18 @@ object; `update` is for clients of the status and of the object that replace rat
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.enableFieldExportReconciler }}
+- apiGroups: [services.k8s.aws]
+  resources: [fieldexports]
+  verbs: [get, list, watch, patch, update]
+- apiGroups: [services.k8s.aws]
+  resources: [fieldexports/status]
+  verbs: [get, patch, update]
+# What a FieldExport names, one by one: never listed, watched or made.
+- apiGroups: [""]
+  resources: [configmaps, secrets]
+  verbs: [get, patch]
+{{- end }}
 {{- end -}}
 
 {{- define "operator.readerRules" -}}
@@ -152,6 +164,9 @@ operator's log speaks of them exactly then. */ -}}
 {{- end }}
 {{- if not $v.enableCrossNamespace }}
 - --enable-cross-namespace=false
+{{- end }}
+{{- if not $v.enableFieldExportReconciler }}
+- --enable-field-export-reconciler=false
 {{- end }}
 {{- with include "operator.featureGates" . }}
 - {{ printf "--feature-gates=%s" . }}

@@ -5,16 +5,16 @@
 //! nothing, so that a missing one shows before the first object needs it. Decides nothing else: passes and watches go on
 //! as they can. Invariant: a gate that is closed names what is missing and what helps, and opens by itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
-use emrcontainers_api::{GROUP, JobRun, VirtualCluster};
+use emrcontainers_api::{FieldExport, GROUP, JobRun, SHARED_GROUP, VirtualCluster};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Resource};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::access_needs::{Need, missing, needs};
+use crate::access_needs::{Need, export_needs, missing, needs};
 use crate::health::{Gate, Readiness, Work};
 use crate::leader;
 use crate::settings::Settings;
@@ -29,6 +29,8 @@ pub struct Access {
     permissions: Gate,
     doubts: Arc<Notify>,
     listable: Arc<watch::Sender<bool>>,
+    exports_listable: Arc<watch::Sender<bool>>,
+    told_of_exports: Arc<Once>,
 }
 
 /// The API server didn't answer, or not as one that works.
@@ -46,6 +48,8 @@ impl Access {
             permissions: readiness.gate("permissions", "have not been looked up yet"),
             doubts: Arc::default(),
             listable: Arc::new(watch::Sender::new(false)),
+            exports_listable: Arc::new(watch::Sender::new(false)),
+            told_of_exports: Arc::new(Once::new()),
         }
     }
 
@@ -60,14 +64,20 @@ impl Access {
         let _ = self.listable.subscribe().wait_for(|listable| *listable).await;
     }
 
+    /// Waits until FieldExports can be listed.
+    pub async fn exports_listable(&self) {
+        let _ = self.exports_listable.subscribe().wait_for(|listable| *listable).await;
+    }
+
     /// Looks everything up again and again.
     pub async fn keep_checking(self, settings: Settings, client: Client, work: Work) {
         let lease = settings.leader_election.then(|| leader::namespace_of_lease(&settings));
         let namespaces: Vec<_> = settings.watch_namespaces.iter().map(String::as_str).collect();
         let needs = needs(&namespaces, lease.as_deref());
+        let of_exports = if settings.field_exports { export_needs(&namespaces) } else { Vec::new() };
         let mut before = None;
         loop {
-            let now = self.check(&client, namespaces.first().copied(), &needs).await;
+            let now = self.check(&client, namespaces.first().copied(), &needs, &of_exports).await;
             match &now {
                 Err(why) if before.as_ref() != Some(&now) => tracing::warn!("{why}"),
                 Ok(()) if before.is_some() && before.as_ref() != Some(&now) => {
@@ -88,7 +98,13 @@ impl Access {
     }
 
     /// Looks everything up, sets the gates, and says what is amiss.
-    async fn check(&self, client: &Client, namespace: Option<&str>, needs: &[Need]) -> Found {
+    async fn check(
+        &self,
+        client: &Client,
+        namespace: Option<&str>,
+        needs: &[Need],
+        of_exports: &[Need],
+    ) -> Found {
         let definitions = async {
             let definitions = served::<JobRun>(client, namespace).await?;
             Ok(definitions.and(served::<VirtualCluster>(client, namespace).await?))
@@ -99,12 +115,43 @@ impl Access {
             Err(silence) => return self.silent(silence),
         };
         self.listable.send_replace(definitions.is_ok());
-        let permissions = match denied(client, needs).await {
+        let denied = async {
+            let mut denied = denied(client, needs).await?;
+            denied.extend(self.denied_for_exports(client, namespace, of_exports).await?);
+            Ok(denied)
+        };
+        let denied: Result<Vec<&Need>, Silence> = denied.await;
+        let permissions = match denied {
             Ok(denied) => set(&self.permissions, missing(&denied)),
             Err(silence) => return self.silent(silence),
         };
         self.server.open();
         definitions.and(permissions)
+    }
+
+    /// What FieldExports lack. Where they have no definition there is none of them, so nothing is missing.
+    async fn denied_for_exports<'a>(
+        &self,
+        client: &Client,
+        namespace: Option<&str>,
+        needs: &'a [Need],
+    ) -> Result<Vec<&'a Need>, Silence> {
+        if needs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let exports = api::<FieldExport>(client, namespace);
+        let listed = answer(exports.list_metadata(&ListParams::default().limit(1))).await?;
+        self.exports_listable.send_replace(listed.is_ok());
+        if listed.is_err_and(|refusal| refusal.code == 404) {
+            self.told_of_exports.call_once(|| {
+                tracing::warn!(
+                    "the API server has no fieldexports.{SHARED_GROUP}: fields are exported once the \
+                     CustomResourceDefinition is installed; everything else works"
+                );
+            });
+            return Ok(Vec::new());
+        }
+        denied(client, needs).await
     }
 
     /// What was known last still stands, but it can't be told whether it is so.
@@ -124,12 +171,8 @@ fn set(gate: &Gate, found: Found) -> Found {
 
 /// Whether a kind can be listed. Reading one object asks more of the API server than its word that it has the kind.
 async fn served<K: Watched>(client: &Client, namespace: Option<&str>) -> Result<Found, Silence> {
-    let api: Api<K> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
     let plural = <K as Resource>::plural(&());
-    match answer(api.list_metadata(&ListParams::default().limit(1))).await? {
+    match answer(api::<K>(client, namespace).list_metadata(&ListParams::default().limit(1))).await? {
         Ok(_) => Ok(Ok(())),
         Err(refusal) if refusal.code == 404 => {
             Ok(Err(format!("the API server has no {plural}.{GROUP}: install the CustomResourceDefinitions")))
@@ -138,6 +181,13 @@ async fn served<K: Watched>(client: &Client, namespace: Option<&str>) -> Result<
             "listing {plural} is not allowed: {}; grant get, list and watch",
             refusal.message
         ))),
+    }
+}
+
+fn api<K: Watched>(client: &Client, namespace: Option<&str>) -> Api<K> {
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: what is listed here is what the chart grants and the operator can't do its work without; what only makes
 //! something faster isn't.
 
-use emrcontainers_api::GROUP;
+use emrcontainers_api::{GROUP, SHARED_GROUP};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -17,6 +17,14 @@ const WORK: [(&str, &str, &[&str]); 5] = [
     (GROUP, "virtualclusters", &["get", "list", "watch", "patch"]),
     (GROUP, "virtualclusters/status", &["update"]),
     ("events.k8s.io", "events", &["create", "patch"]),
+];
+
+/// What is done for FieldExports. The targets are read and written one by one.
+const EXPORTS: [(&str, &str, &[&str]); 4] = [
+    (SHARED_GROUP, "fieldexports", &["get", "list", "watch", "patch"]),
+    (SHARED_GROUP, "fieldexports/status", &["update"]),
+    ("", "configmaps", &["get", "patch"]),
+    ("", "secrets", &["get", "patch"]),
 ];
 
 /// One verb on one resource.
@@ -61,21 +69,7 @@ impl Need {
 
 /// All that is needed in the watched namespaces (all, if none is named), and for the lease.
 pub fn needs(namespaces: &[&str], lease: Option<&str>) -> Vec<Need> {
-    let everywhere = [None];
-    let watched: Vec<Option<&str>> = namespaces.iter().copied().map(Some).collect();
-    let watched = if watched.is_empty() { &everywhere[..] } else { &watched };
-    let mut needs = Vec::new();
-    for namespace in watched {
-        for (group, resource, verbs) in WORK {
-            needs.extend(verbs.iter().map(|verb| Need {
-                group,
-                resource,
-                verb,
-                namespace: namespace.map(str::to_owned),
-                name: None,
-            }));
-        }
-    }
+    let mut needs = in_each(namespaces, &WORK);
     // A name can't bound `create`, as it isn't known when the request is authorised. That a candidate may watch the lease
     // makes a hand-over faster and is not needed.
     for (verb, name) in [("create", None), ("get", Some(LEASE)), ("update", Some(LEASE))] {
@@ -90,6 +84,30 @@ pub fn needs(namespaces: &[&str], lease: Option<&str>) -> Vec<Need> {
     needs
 }
 
+/// All that FieldExports need in the watched namespaces.
+pub fn export_needs(namespaces: &[&str]) -> Vec<Need> {
+    in_each(namespaces, &EXPORTS)
+}
+
+fn in_each(namespaces: &[&str], work: &[(&'static str, &'static str, &'static [&'static str])]) -> Vec<Need> {
+    let everywhere = [None];
+    let watched: Vec<Option<&str>> = namespaces.iter().copied().map(Some).collect();
+    let watched = if watched.is_empty() { &everywhere[..] } else { &watched };
+    let mut needs = Vec::new();
+    for namespace in watched {
+        for (group, resource, verbs) in work {
+            needs.extend(verbs.iter().map(|verb| Need {
+                group,
+                resource,
+                verb,
+                namespace: namespace.map(str::to_owned),
+                name: None,
+            }));
+        }
+    }
+    needs
+}
+
 /// Says what has to be granted, if anything.
 pub fn missing(denied: &[&Need]) -> Result<(), String> {
     let groups = denied.chunk_by(|one, other| one.is_beside(other));
@@ -100,10 +118,10 @@ pub fn missing(denied: &[&Need]) -> Result<(), String> {
             .namespace
             .as_ref()
             .map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
-        let name = first.resource.split_once('/');
-        let resource = match name {
-            Some((resource, subresource)) => format!("{resource}.{}/{subresource}", first.group),
-            None => format!("{}.{}", first.resource, first.group),
+        let group = if first.group.is_empty() { String::new() } else { format!(".{}", first.group) };
+        let resource = match first.resource.split_once('/') {
+            Some((resource, subresource)) => format!("{resource}{group}/{subresource}"),
+            None => format!("{}{group}", first.resource),
         };
         Some(format!("{} {resource} in {place}", verbs.join(", ")))
     });
@@ -142,6 +160,13 @@ mod tests {
                 .contains("in namespace a; to create events.events.k8s.io in namespace b")
         );
         assert_eq!(two.len(), 2 * everywhere.len() + 3, "the lease is in one namespace only");
+        let exports = export_needs(&["a"]);
+        let targets: Vec<&Need> = exports.iter().filter(|need| need.group.is_empty()).collect();
+        assert_eq!(
+            missing(&targets).unwrap_err(),
+            "are missing: grant the operator's account to get, patch configmaps in namespace a; to get, patch secrets in \
+             namespace a"
+        );
     }
 
     #[test]

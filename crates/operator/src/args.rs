@@ -90,6 +90,9 @@ pub struct Args {
     /// Let references lead to objects of other namespaces.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
     pub enable_cross_namespace: String,
+    /// Copy fields into config maps and secrets, as FieldExports say.
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub enable_field_export_reconciler: String,
     /// What `Ready` of a JobRun follows: the run's `outcome`, or that it is `synced` as upstream has it.
     #[arg(long, default_value = "outcome", value_name = "POLICY")]
     pub job_ready_policy: String,
@@ -127,10 +130,9 @@ enum Otherwise {
     Refuse,
 }
 
-const NO_EFFECT: [NoEffect; 11] = [
+const NO_EFFECT: [NoEffect; 10] = [
     NoEffect::new("enable-webhook-server", Form::Switch, is_off),
     NoEffect::new("webhook-server-addr", Form::Value, |value| value.is_empty() || value == "0.0.0.0:9433"),
-    NoEffect::new("enable-field-export-reconciler", Form::Switch, is_off),
     NoEffect::new("enable-carm", Form::Switch, is_off),
     NoEffect::new("aws-endpoint-use-path-style", Form::Switch, |_| true),
     NoEffect::new("http-client-timeout", Form::Value, |value| matches!(value, "" | "60s" | "1m" | "1m0s")),

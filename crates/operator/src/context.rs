@@ -19,6 +19,7 @@ use crate::access::Access;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, Scope};
 use crate::event::Events;
+use crate::field_export::exports::Exports;
 use crate::health::Work;
 use crate::job_run::role::Roles;
 use crate::memory::Memories;
@@ -61,6 +62,8 @@ pub struct Context {
     pub waiters: Waiters,
     /// The IAM roles that JobRuns refer to.
     pub roles: Roles,
+    /// The FieldExports, and what is known of them.
+    pub exports: Exports,
     /// When the controllers started.
     pub started: Instant,
     /// Who looks up what the API server lets us do.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use emrcontainers_api::field_export::FieldExport;
 use emrcontainers_api::job_run::{JobRun, is_final};
 use emrcontainers_api::virtual_cluster::VirtualCluster;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, future, stream};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use kube_runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,9 @@ use crate::emr::poll::Poller;
 use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
 use crate::event::Events;
 use crate::fence::Fence;
+use crate::field_export::controller::{ExportHooks, once_listable};
+use crate::field_export::exports::Exports;
+use crate::field_export::plan::SourceKind;
 use crate::health::{Gate, Liveness, Readiness, Work};
 use crate::job_run::plan::virtual_cluster_of;
 use crate::job_run::role::Roles;
@@ -131,12 +135,15 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     } else {
         watched.iter().map(|name| Some(name.as_str())).collect()
     };
-    let [run_work, cluster_work] =
-        ["JobRuns", "VirtualClusters"].map(|of| process.liveness.part("passes", of, timing::STUCK));
+    let [run_work, cluster_work, export_work] = ["JobRuns", "VirtualClusters", "FieldExports"]
+        .map(|of| process.liveness.part("passes", of, timing::STUCK));
     let runs: Vec<Half<JobRun>> =
         namespaces.iter().map(|namespace| Half::new(*namespace, run_work.clone())).collect();
     let clusters: Vec<Half<VirtualCluster>> =
         namespaces.iter().map(|namespace| Half::new(*namespace, cluster_work.clone())).collect();
+    let exports = namespaces.iter().filter(|_| process.settings.field_exports);
+    let exports: Vec<Half<FieldExport>> =
+        exports.map(|namespace| Half::new(*namespace, export_work.clone())).collect();
     let context = Arc::new(Context {
         poller: Poller::new(Arc::clone(&pool), process.liveness.clone()),
         pool,
@@ -150,6 +157,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         cluster_scopes: Scopes(clusters.iter().map(Half::scope).collect()),
         waiters: Waiters::default(),
         roles: Roles::new(process.client.clone()),
+        exports: Exports::new(Scopes(exports.iter().map(Half::scope).collect())),
         access: process.access.clone(),
         started: Instant::now(),
         client: process.client.clone(),
@@ -169,8 +177,16 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         triggers(half, &context, hooks)
     });
     let of_runs = stream::select_all(run_triggers);
+    let hooks = |listed| Arc::new(ExportHooks { context: Arc::clone(&context), listed });
+    let export_triggers = exports.into_iter().map(|half| {
+        let hooks = hooks(half.listed.clone());
+        triggers(half, &context, hooks)
+    });
+    let of_exports = once_listable(&context, export_triggers.collect());
     let cluster_passes =
         runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), cluster_work, stop.clone());
+    let export_passes =
+        runner::run(of_exports, Arc::clone(&context), process.busy.clone(), export_work, stop.clone());
     let run_passes = async {
         // A run must not be judged before the clusters that it may refer to are known.
         if until(&stop, context.cluster_scopes.listed()).await.is_some() {
@@ -182,7 +198,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let woken = wake_runs(awakened, Arc::clone(&context));
     let hints = hints(&process, &context);
     tokio::select! {
-        _ = future::join(cluster_passes, run_passes) => Ok(()),
+        _ = future::join3(cluster_passes, run_passes, export_passes) => Ok(()),
         // Never ends by itself: readiness is a remark, not work.
         () = listed.then(|()| future::pending()) => Ok(()),
         // Never ends either: what hints tell, lists tell too.
@@ -241,6 +257,7 @@ struct RunHooks {
 impl Hooks<JobRun> for RunHooks {
     fn applied(&self, run: &JobRun) {
         self.context.job_runs.caught_up(run);
+        wake_exports(SourceKind::JobRun, run, &self.context);
         let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
         if ended || run.metadata.deletion_timestamp.is_some() {
             self.wake_deleting_cluster(run);
@@ -254,6 +271,7 @@ impl Hooks<JobRun> for RunHooks {
             self.context.pool.client(&self.context.scope_of_run(run)).limiter().forget(uid);
         }
         self.wake_deleting_cluster(run);
+        wake_exports(SourceKind::JobRun, run, &self.context);
     }
 
     fn listed(&self) {
@@ -301,6 +319,7 @@ impl Hooks<VirtualCluster> for ClusterHooks {
     fn applied(&self, cluster: &VirtualCluster) {
         self.context.clusters.caught_up(cluster);
         self.wake_waiters(cluster);
+        wake_exports(SourceKind::VirtualCluster, cluster, &self.context);
     }
 
     fn deleted(&self, cluster: &VirtualCluster) {
@@ -308,6 +327,7 @@ impl Hooks<VirtualCluster> for ClusterHooks {
             self.context.clusters.forget(uid);
         }
         self.wake_waiters(cluster);
+        wake_exports(SourceKind::VirtualCluster, cluster, &self.context);
     }
 
     fn listed(&self) {
@@ -317,6 +337,13 @@ impl Hooks<VirtualCluster> for ClusterHooks {
     fn failed(&self) {
         self.context.access.doubt();
     }
+}
+
+/// Whatever exports a field of the object looks at it again.
+fn wake_exports<K: Resource>(kind: SourceKind, object: &K, context: &Context) {
+    let meta = object.meta();
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    context.exports.source_changed(kind, namespace, meta.name.as_deref().unwrap_or_default());
 }
 
 /// The gauge of runs by state is counted when somebody asks for it.

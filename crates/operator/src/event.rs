@@ -74,6 +74,8 @@ pub mod reason {
     pub const DELETED: &str = "Deleted";
     /// The AWS resource is left as it is, because the deletion policy says so.
     pub const RETAINED: &str = "Retained";
+    /// A field was exported.
+    pub const EXPORTED: &str = "Exported";
 }
 
 /// Who reports, in each event.

@@ -15,6 +15,7 @@ pub mod event;
 pub mod event_queue;
 mod event_series;
 pub mod fence;
+pub mod field_export;
 pub mod health;
 pub mod job_run;
 pub mod leader;

@@ -38,6 +38,8 @@ label! {
         JobRun = "jobrun",
         /// A virtual cluster.
         VirtualCluster = "virtualcluster",
+        /// An export of a field.
+        FieldExport = "fieldexport",
         /// An IAM role that another controller manages.
         Role = "role",
         /// A namespace, for its annotations.

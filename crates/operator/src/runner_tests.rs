@@ -20,6 +20,7 @@ use crate::emr::observe::Unobserved;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, PoolConfig, Scope};
 use crate::fence::Fence;
+use crate::field_export::exports::Exports;
 use crate::health::{Liveness, Readiness};
 use crate::job_run::role::Roles;
 use crate::memory::Memories;
@@ -82,6 +83,7 @@ async fn rig() -> Rig {
         cluster_scopes: Scopes(Vec::new()),
         waiters: Waiters::default(),
         roles: Roles::new(client.clone()),
+        exports: Exports::new(Scopes(Vec::new())),
         access: Access::new(&Readiness::default()),
         started: Instant::now(),
         writer: Writer { client: client.clone(), fence: Fence::open() },

@@ -62,6 +62,8 @@ pub struct Settings {
     pub lease_times: LeaseTimes,
     /// Whether references may lead to objects of other namespaces.
     pub cross_namespace: bool,
+    /// Whether FieldExports are acted upon.
+    pub field_exports: bool,
     /// What `Ready` of a JobRun follows.
     pub job_ready_policy: JobReadyPolicy,
     /// What to tell the user once the log works.
@@ -140,6 +142,7 @@ impl Settings {
 impl TryFrom<Args> for Settings {
     type Error = SettingsError;
 
+    #[expect(clippy::too_many_lines, reason = "a few lines for each flag, and nothing else")]
     fn try_from(args: Args) -> Result<Self, SettingsError> {
         // Without `..`, so that a flag that nothing reads doesn't compile.
         let Args {
@@ -164,6 +167,7 @@ impl TryFrom<Args> for Settings {
             leader_election_renew_deadline,
             leader_election_retry_period,
             enable_cross_namespace,
+            enable_field_export_reconciler,
             job_ready_policy,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
@@ -234,6 +238,11 @@ impl TryFrom<Args> for Settings {
                 LeaseTimes::default()
             }),
             cross_namespace: check.or("--enable-cross-namespace", true, switch(&enable_cross_namespace)),
+            field_exports: check.or(
+                "--enable-field-export-reconciler",
+                true,
+                switch(&enable_field_export_reconciler),
+            ),
             job_ready_policy: check.or(
                 "--job-ready-policy",
                 JobReadyPolicy::Outcome,

@@ -48,6 +48,7 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
         leader_election_namespace: None,
         lease_times: LeaseTimes::default(),
         cross_namespace: true,
+        field_exports: true,
         job_ready_policy: JobReadyPolicy::Outcome,
         warnings: vec![],
     };
@@ -110,6 +111,7 @@ fn values_are_read() {
     assert_eq!(settings("--metrics-addr=0").metrics_addr, None);
     assert_eq!(settings("--deletion-policy=retain").deletion_policy, DeletionPolicy::Retain);
     assert!(!settings("--enable-cross-namespace=false").cross_namespace);
+    assert!(!settings("--enable-field-export-reconciler=false").field_exports);
     assert_eq!(settings("--job-ready-policy=synced").job_ready_policy, JobReadyPolicy::Synced);
     assert_eq!(settings("--aws-quotas=off").aws_quotas, Quotas::Off);
     let unsafe_endpoint =

@@ -109,3 +109,9 @@ pub const ROLE_ANSWER: Duration = Duration::from_secs(1);
 /// How soon and how late a role that a run waits for is read again: a wait that has just begun ends soon, and a hundred
 /// runs that wait for days cost the API server a few reads a second.
 pub const ROLE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often an export is looked at although its source hasn't changed, since targets aren't watched: somebody may have taken
+/// the key out of one. It costs two reads.
+pub const EXPORT_RESYNC: Duration = Duration::from_hours(1);
+
+/// The same where the source isn't watched, as it has other labels than this operator works on.
+pub const EXPORT_RESYNC_UNWATCHED: Duration = Duration::from_mins(10);

@@ -173,9 +173,10 @@ fn others<K: Watched>(object: &K) -> impl Iterator<Item = &String> {
     object.finalizers().iter().filter(|finalizer| *finalizer != K::FINALIZER)
 }
 
-/// What is asked by annotation; not the one that goes on with our finalizer.
+/// What is asked by annotation; not those that go on with our finalizer.
 fn asked<K: Resource>(object: &K) -> impl Iterator<Item = (&String, &String)> {
-    object.annotations().iter().filter(|(key, _)| is_ours(key) && *key != annotations::ORIGIN)
+    let written = [annotations::ORIGIN, annotations::EXPORTED_TO];
+    object.annotations().iter().filter(move |(key, _)| is_ours(key) && !written.contains(&key.as_str()))
 }
 
 /// Whether an annotation means something to us: upstream's or ours.

@@ -32,6 +32,13 @@ pub struct Writer {
     pub fence: Fence,
 }
 
+impl Writer {
+    /// Sends a write of any sort.
+    pub async fn send<T: DeserializeOwned>(&self, request: http::Request<Vec<u8>>) -> Result<T, kube::Error> {
+        self.fence.within(self.client.request(request)).await
+    }
+}
+
 /// How a write went.
 #[derive(Debug)]
 pub enum Written<K> {
@@ -90,14 +97,27 @@ pub async fn add_finalizer<K: Kind>(
 /// Takes our finalizer off, and with it lets a deleted object go.
 pub async fn remove_finalizer<K: Kind>(writer: &Writer, object: &K) -> Result<Written<K>, kube::Error> {
     let finalizers = object.finalizers().iter().filter(|name| *name != K::FINALIZER).cloned().collect();
-    set_finalizers(writer, object, finalizers, &BTreeMap::new()).await
+    set_finalizers(writer, object, finalizers, &BTreeMap::<&str, &str>::new()).await
+}
+
+/// Sees to it that our finalizer is there or not, and sets an annotation or takes it off with it.
+pub async fn mark<K: Kind>(
+    writer: &Writer,
+    object: &K,
+    finalizer: bool,
+    annotation: (&str, Option<&str>),
+) -> Result<Written<K>, kube::Error> {
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.retain(|name| name != K::FINALIZER);
+    finalizers.extend(finalizer.then(|| K::FINALIZER.to_owned()));
+    set_finalizers(writer, object, finalizers, &BTreeMap::from([annotation])).await
 }
 
 async fn set_finalizers<K: Kind>(
     writer: &Writer,
     object: &K,
     finalizers: Vec<String>,
-    annotations: &BTreeMap<&str, &str>,
+    annotations: &BTreeMap<&str, impl Serialize>,
 ) -> Result<Written<K>, kube::Error> {
     let patch = json!({ "metadata": {
         "uid": object.meta().uid,

@@ -72,7 +72,7 @@ async fn a_release_is_installed_upgraded_and_uninstalled() -> Result<()> {
     let (release, chart) = (namespace.name(), chart::folder().display().to_string());
     let common = [&[release, &chart, "--namespace", release][..], &VALUES].concat();
     let definitions = objects::parse(&helm(plane, &["show", "crds", &chart]).await?)?;
-    ensure!(definitions.len() == 2, "helm installs the definitions where there are none");
+    ensure!(definitions.len() == 3, "helm installs the definitions where there are none");
     let said = helm(plane, &[&["install"][..], &common].concat()).await?;
     ensure!(said.contains("rollout status deployment/"), "the notes should say what to do next: {said}");
     ensure!(!said.contains("aws.region is empty"), "{said}");
@@ -245,6 +245,7 @@ async fn completes_and_cancels(client: &Client, namespace: &str, aws: &Handle) -
     runs.delete("long", &DeleteParams::default()).await?;
     wait::deleted(runs, "long", PATIENCE).await?;
     ensure!(simulator::calls(aws, "CancelJobRun") > 0);
+    crate::field_export::exports_a_name(client, namespace, "vc").await?;
     eventful(client, namespace, "short").await?;
     eventful(client, namespace, "long").await?;
     Ok(())

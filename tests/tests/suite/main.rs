@@ -11,6 +11,7 @@ mod defects_virtual_cluster;
 mod demo;
 mod faults;
 mod fencing;
+mod field_export;
 mod harness;
 mod hints;
 mod job_run;
