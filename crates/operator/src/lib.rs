@@ -31,6 +31,7 @@ mod runner_tests;
 pub mod selector;
 pub mod server;
 pub mod settings;
+mod settings_values;
 pub mod store;
 #[cfg(test)]
 mod store_tests;
