@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::access_needs::{Need, missing, needs};
 use crate::health::{Gate, Readiness, Work};
 use crate::leader;
-use crate::settings::Settings;
+use crate::settings::{LeaderElection, Settings};
 use crate::timing;
 use crate::watch::Watched;
 
@@ -62,9 +62,10 @@ impl Access {
 
     /// Looks everything up again and again.
     pub async fn keep_checking(self, settings: Settings, client: Client, work: Work) {
-        let lease = settings.leader_election.then(|| leader::namespace_of_lease(&settings));
+        let is_elected = settings.leader_election == LeaderElection::On;
+        let lease = is_elected.then(|| leader::namespace_of_lease(&settings));
         let namespaces: Vec<_> = settings.watch_namespaces.iter().map(String::as_str).collect();
-        let needs = needs(&namespaces, lease.as_deref());
+        let needs = needs(&namespaces, &settings.worked_on, lease.as_deref());
         let mut before = None;
         loop {
             let now = self.check(&client, namespaces.first().copied(), &needs).await;

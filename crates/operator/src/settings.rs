@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 use kube::core::Selector;
@@ -13,12 +14,15 @@ use kube::core::Selector;
 use crate::args::{Args, WithoutEffect};
 use crate::event_queue::EventQueue;
 use crate::leader::times::LeaseTimes;
+use crate::per_kind::{PerKind, WorkedOn};
 use crate::quotas::Quotas;
 use crate::selector;
+use crate::settings_check::{Check, Reconcile};
 use crate::settings_values::{
-    address, concurrency, deletion, level, namespaces, optional_namespace, ready, switch, tags,
+    address, deletion, level, metrics_address, namespaces, ready, request_timeout, switch, tags,
 };
 pub(crate) use crate::settings_values::{endpoint, region};
+use crate::timing;
 
 /// Everything that the command line and the environment decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +43,8 @@ pub struct Settings {
     pub metrics_addr: Option<SocketAddr>,
     /// Where /healthz and /readyz are served.
     pub healthz_addr: Option<SocketAddr>,
+    /// How long one HTTP request to AWS may take.
+    pub http_client_timeout: Duration,
     /// The least severe messages that are logged.
     pub log_level: LogLevel,
     /// Whether the log is text even where there is no terminal.
@@ -51,10 +57,14 @@ pub struct Settings {
     pub resource_tags: Vec<(String, String)>,
     /// What becomes of the AWS resource of a deleted object, unless the object says otherwise.
     pub deletion_policy: DeletionPolicy,
+    /// The kinds that are worked on.
+    pub worked_on: WorkedOn,
+    /// How often what AWS has is read again although nothing has changed.
+    pub resync_period: PerKind<Duration>,
     /// Passes that run at the same time for each kind; at least one.
-    pub max_concurrent_syncs: u16,
+    pub max_concurrent_syncs: PerKind<u16>,
     /// Whether a lease decides who works.
-    pub leader_election: bool,
+    pub leader_election: LeaderElection,
     /// Namespace of the lease, if it was named.
     pub leader_election_namespace: Option<String>,
     /// How long the lease is valid, and how often it is renewed.
@@ -83,6 +93,17 @@ pub enum DeletionPolicy {
     Delete,
     /// It is left as it is.
     Retain,
+}
+
+/// Whether a lease decides who works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaderElection {
+    /// It does.
+    On,
+    /// It does where the account may use the lease; upstream's chart grants that only to who asks for an election.
+    IfAllowed,
+    /// Everyone works at once.
+    Off,
 }
 
 /// What `Ready` of a JobRun follows.
@@ -148,22 +169,21 @@ impl TryFrom<Args> for Settings {
             aws_quotas,
             metrics_addr,
             healthz_addr,
+            http_client_timeout,
             log_level,
             enable_development_logging,
             watch_namespace,
             watch_selectors,
             resource_tags,
             deletion_policy,
-            reconcile_default_max_concurrent_syncs,
-            enable_leader_election,
-            leader_election_namespace,
-            leader_election_lease_duration,
-            leader_election_renew_deadline,
-            leader_election_retry_period,
+            reconcile,
+            election,
             job_ready_policy,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
-        let mut check = Problems(problems);
+        let mut check = Check { problems, warnings };
+        let Reconcile { worked_on, resync_period, max_concurrent_syncs } = check.reconcile(&reconcile);
+        let (leader_election, leader_election_namespace, lease_times) = check.election(&election);
         let allow_unsafe_aws_endpoint_urls =
             check.or("--allow-unsafe-aws-endpoint-urls", false, switch(&allow_unsafe_aws_endpoint_urls));
         let settings = Self {
@@ -189,9 +209,15 @@ impl TryFrom<Args> for Settings {
                 Quotas::Off,
                 Quotas::parse(&aws_quotas).map_err(|error| error.to_string()),
             ),
-            metrics_addr: check.or("--metrics-addr", None, address(&metrics_addr)),
+            metrics_addr: check.or("--metrics-addr", None, metrics_address(&metrics_addr)),
             healthz_addr: check.or("--healthz-addr", None, address(&healthz_addr)),
-            log_level: check.or("--log-level", LogLevel::Info, level(&log_level)),
+            http_client_timeout: check.or(
+                "--http-client-timeout",
+                timing::STEP,
+                request_timeout(&http_client_timeout),
+            ),
+            // Upstream takes it without a word; not to start is worse than to log too much or too little.
+            log_level: check.or_warn("--log-level", LogLevel::Info, level(&log_level)),
             development_logging: check.or(
                 "--enable-development-logging",
                 false,
@@ -209,47 +235,20 @@ impl TryFrom<Args> for Settings {
                 DeletionPolicy::Delete,
                 deletion(&deletion_policy),
             ),
-            max_concurrent_syncs: check.or(
-                "--reconcile-default-max-concurrent-syncs",
-                1,
-                concurrency(&reconcile_default_max_concurrent_syncs),
-            ),
-            leader_election: check.or("--enable-leader-election", true, switch(&enable_leader_election)),
-            leader_election_namespace: check.or(
-                "--leader-election-namespace",
-                None,
-                optional_namespace(&leader_election_namespace),
-            ),
-            lease_times: LeaseTimes::parse(
-                &leader_election_lease_duration,
-                &leader_election_renew_deadline,
-                &leader_election_retry_period,
-            )
-            .unwrap_or_else(|problems| {
-                check.0.extend(problems);
-                LeaseTimes::default()
-            }),
+            worked_on,
+            resync_period,
+            max_concurrent_syncs,
+            leader_election,
+            leader_election_namespace,
+            lease_times,
             job_ready_policy: check.or(
                 "--job-ready-policy",
                 JobReadyPolicy::Outcome,
                 ready(&job_ready_policy),
             ),
-            warnings,
+            warnings: check.warnings,
         };
-        if check.0.is_empty() { Ok(settings) } else { Err(SettingsError::Problems(check.0)) }
-    }
-}
-
-/// Collects what is wrong, so that a user repairs everything at once.
-struct Problems(Vec<String>);
-
-impl Problems {
-    /// The value, or a stand-in that is never used because the problem is kept.
-    fn or<T>(&mut self, flag: &str, stand_in: T, value: Result<T, String>) -> T {
-        value.unwrap_or_else(|problem| {
-            self.0.push(format!("{flag} {problem}"));
-            stand_in
-        })
+        if check.problems.is_empty() { Ok(settings) } else { Err(SettingsError::Problems(check.problems)) }
     }
 }
 

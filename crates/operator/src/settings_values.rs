@@ -3,11 +3,14 @@
 //! Knows no flag by name. Invariant: the text of an error completes the sentence that the flag's name begins.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use axum::http::Uri;
+use jiff::SignedDuration;
 
 use crate::args::go_bool;
-use crate::settings::{DeletionPolicy, JobReadyPolicy, LogLevel};
+use crate::settings::{DeletionPolicy, JobReadyPolicy, LeaderElection, LogLevel};
+use crate::timing;
 
 pub(crate) fn switch(text: &str) -> Result<bool, String> {
     go_bool(text).ok_or_else(|| format!("is `{text}`: use true or false"))
@@ -69,6 +72,39 @@ pub(crate) fn address(text: &str) -> Result<Option<SocketAddr>, String> {
         .ok_or_else(|| format!("is `{text}`, which is no address: use the form 0.0.0.0:8080, or 0 for none"))
 }
 
+/// The same for the metrics, which are served on a port by default where upstream's library is told none.
+pub(crate) fn metrics_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    address(if text.trim().is_empty() { ":8080" } else { text })
+}
+
+/// Reads how long a request may take. Nothing may hang for ever, so that none may take longer than a step of a pass.
+pub(crate) fn request_timeout(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!("is `{text}`, which is no time: use the form 30s or 1m30s, or 0 for as long as is possible")
+    };
+    let text = text.trim();
+    if text == "0" {
+        return Ok(timing::STEP);
+    }
+    let parsed: SignedDuration = text.parse().map_err(|_| wrong())?;
+    let timeout = Duration::try_from(parsed).map_err(|_| wrong())?;
+    Ok(if timeout.is_zero() { timing::STEP } else { timeout.min(timing::STEP) })
+}
+
+/// Reads a number of seconds; none is 0.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("is `{text}`: use a whole number of seconds, or 0 for the default"))
+}
+
+pub(crate) fn election(text: &str) -> Result<LeaderElection, String> {
+    match go_bool(text) {
+        Some(true) => Ok(LeaderElection::On),
+        Some(false) => Ok(LeaderElection::Off),
+        None if text == "auto" => Ok(LeaderElection::IfAllowed),
+        None => Err(format!("is `{text}`: use true, false or auto")),
+    }
+}
+
 pub(crate) fn level(text: &str) -> Result<LogLevel, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "trace" => Ok(LogLevel::Trace),
@@ -77,12 +113,12 @@ pub(crate) fn level(text: &str) -> Result<LogLevel, String> {
         "warn" | "warning" => Ok(LogLevel::Warn),
         // The levels above error are upstream's; nothing of ours is logged at them.
         "error" | "dpanic" | "panic" | "fatal" => Ok(LogLevel::Error),
-        _ => Err(format!("is `{text}`: use trace, debug, info, warn or error")),
+        _ => Err(format!("is `{text}`, for which info is taken: use trace, debug, info, warn or error")),
     }
 }
 
 pub(crate) fn namespaces(text: &str) -> Result<Vec<String>, String> {
-    if text.trim().is_empty() {
+    if text.is_empty() {
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
@@ -100,11 +136,10 @@ pub(crate) fn namespaces(text: &str) -> Result<Vec<String>, String> {
 }
 
 pub(crate) fn optional_namespace(text: &str) -> Result<Option<String>, String> {
-    if text.trim().is_empty() { Ok(None) } else { namespace(text).map(Some) }
+    if text.is_empty() { Ok(None) } else { namespace(text).map(Some) }
 }
 
-fn namespace(text: &str) -> Result<String, String> {
-    let name = text.trim();
+fn namespace(name: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let label =
         name.len() <= 63 && name.bytes().all(allowed) && !name.starts_with('-') && !name.ends_with('-');
@@ -136,7 +171,7 @@ pub(crate) fn tags(texts: &[String]) -> Result<Vec<(String, String)>, String> {
 
 pub(crate) fn deletion(text: &str) -> Result<DeletionPolicy, String> {
     match text.trim() {
-        "" | "delete" => Ok(DeletionPolicy::Delete),
+        "delete" => Ok(DeletionPolicy::Delete),
         "retain" => Ok(DeletionPolicy::Retain),
         _ => Err(format!("is `{text}`: use delete or retain")),
     }

@@ -6,6 +6,7 @@ mod chart;
 mod control_plane;
 mod defects_ca_bundle;
 mod defects_job_run;
+mod defects_metrics;
 mod defects_process;
 mod defects_virtual_cluster;
 mod demo;

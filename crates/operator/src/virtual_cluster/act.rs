@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use emrcontainers_api::condition;
 use emrcontainers_api::status::AckResourceMetadata;
@@ -23,6 +24,7 @@ use crate::event::{EventType, reason};
 use crate::pass::{Next, PassError, Progress};
 use crate::tags::{self, TagChange};
 use crate::timing;
+use crate::watch::Watched;
 use crate::write::{self, Written};
 
 pub(super) type Result<T = Progress<VirtualCluster>> = std::result::Result<T, PassError>;
@@ -112,7 +114,7 @@ impl Pass<'_> {
             Ok(described) => self.seen(described),
             Err(_) => self.seen(just_created(created)),
         };
-        self.report_then(&Situation::Seen(&seen), Next::After(timing::CLUSTER_RESYNC)).await
+        self.report_then(&Situation::Seen(&seen), Next::After(self.resync_period())).await
     }
 
     async fn create_failed(&self, error: &EmrError) -> Result {
@@ -188,7 +190,7 @@ impl Pass<'_> {
         let seen = self.seen(described);
         let Some(problem) = problem.filter(|error| error.class != Class::Throttled) else {
             let next =
-                if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
+                if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { self.resync_period() };
             return self.report_then(&Situation::Seen(&seen), Next::After(next)).await;
         };
         self.report_then(&Situation::Unequal(&seen, &problem.to_string()), Next::Backoff).await
@@ -374,6 +376,11 @@ impl Pass<'_> {
     fn scope(&self) -> Scope {
         let place = self.cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
         self.context.scope(&**self.cluster, place.map(|place| place.region.as_str()))
+    }
+
+    /// When a cluster that is as it should be is read again.
+    fn resync_period(&self) -> Duration {
+        self.context.settings.resync_period.of(VirtualCluster::KIND)
     }
 
     fn client(&self) -> Client {
