@@ -3,6 +3,7 @@
 mod api;
 mod bad_input;
 mod chart;
+mod chart_values;
 mod control_plane;
 mod defects_ca_bundle;
 mod defects_job_run;
