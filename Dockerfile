@@ -25,6 +25,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     esac; \
     cargo build --release --locked -p emrcontainers-operator --target "$triple"; \
     install -D "target/$triple/release/emrcontainers-operator" /out/emrcontainers-operator; \
+    mkdir -p /out/bin; \
+    ln -s /emrcontainers-operator /out/bin/controller; \
     if readelf -d /out/emrcontainers-operator | grep -q NEEDED; then echo "the binary is not static" >&2; exit 1; fi
 
 FROM scratch
@@ -37,7 +39,9 @@ LABEL org.opencontainers.image.title="emrcontainers-operator" \
       org.opencontainers.image.revision="${REVISION}"
 # Where rustls looks for the system's roots. AWS_CA_BUNDLE names others.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /out/emrcontainers-operator /emrcontainers-operator
+# With /bin/controller, which the container of upstream's chart starts as ./bin/controller.
+COPY --from=build /out/ /
+WORKDIR /
 # By number, so that runAsNonRoot can be checked without a passwd file.
 USER 65532:65532
 EXPOSE 8080 8081

@@ -6,8 +6,8 @@ use emrcontainers_api::{JobRun, VirtualCluster};
 use emrcontainers_operator::decode::{Assembled, Decoded};
 use emrcontainers_operator::emr::poll::Observed;
 use emrcontainers_operator::job_run::plan::{self, Step, View};
-use emrcontainers_operator::job_run::status::{self, Manner, Situation};
-use emrcontainers_operator::job_run::target::{self, Target};
+use emrcontainers_operator::job_run::status::{self, Manner, Situation, Tags};
+use emrcontainers_operator::job_run::target::{self, Reach, Target};
 use emrcontainers_operator::memory::Memory;
 use emrcontainers_operator::settings::JobReadyPolicy;
 use emrcontainers_operator::virtual_cluster;
@@ -88,14 +88,18 @@ fn run_can_be_worked_with(run: &JobRun) {
     let mut pruned = run.clone();
     pruned.prune();
     assert_eq!(plan::settled(run), plan::settled(&pruned), "pruning unsettles the run");
-    let target =
-        Target { virtual_cluster: target::virtual_cluster(run, |_, _| None), default_tags: Vec::new() };
+    let reach = Reach { cross_namespace: true, sees: &|_| true, find: &|_, _| None };
+    let target = Target {
+        virtual_cluster: target::virtual_cluster(run, &reach),
+        execution_role: target::execution_role(run, true),
+        default_tags: Vec::new(),
+    };
     let memory = Memory::default();
     let view = View { run, memory: &memory, observation: None, target: &target, retain: false };
     let submitted = run.status.as_ref().is_some_and(|status| status.id.is_some());
     match plan::plan(&view) {
         Step::Start(_) => panic!("a process that knows nothing starts"),
-        Step::TakeOver(request) => assert!(!submitted && !request.client_token.is_empty()),
+        Step::TakeOver(virtual_cluster_id) => assert!(!submitted && !virtual_cluster_id.is_empty()),
         Step::Refuse(why) => assert!(!submitted && why.starts_with("spec."), "{why}"),
         _ => {}
     }
@@ -108,8 +112,13 @@ fn run_can_be_worked_with(run: &JobRun) {
         Situation::Trouble("trouble"),
         Situation::Waiting { reason: "Waiting", message: "wait" },
     ] {
-        let manner =
-            Manner { ready: JobReadyPolicy::Outcome, by_reference: true, now: Timestamp::UNIX_EPOCH };
+        let manner = Manner {
+            ready: JobReadyPolicy::Outcome,
+            by_reference: true,
+            cross_namespace: true,
+            tags: Tags::Sent,
+            now: Timestamp::UNIX_EPOCH,
+        };
         let mut first = run.clone();
         first.status = Some(status::next(run, &situation, manner));
         let later = Manner { now: Timestamp::MAX, ..manner };
@@ -123,7 +132,8 @@ fn run_can_be_worked_with(run: &JobRun) {
 fn cluster_can_be_worked_with(cluster: &VirtualCluster) {
     use virtual_cluster::plan::{View, plan};
     use virtual_cluster::status::{Situation, next};
-    let _ = plan(&View { cluster, memory: &Memory::default(), users: &[], retain: false });
+    let _ =
+        plan(&View { cluster, memory: &Memory::default(), users: &[], tags_problem: None, retain: false });
     for situation in [Situation::Trouble("trouble"), Situation::Reopened, Situation::DeleteAsked] {
         let mut first = cluster.clone();
         first.status = Some(next(cluster, &situation, Timestamp::UNIX_EPOCH));

@@ -1,6 +1,7 @@
 //! The command line: an argument on each line. It is either refused with the flags and remedies, or gives settings that
 //! can be worked with.
 
+use emrcontainers_operator::metrics::Kind;
 use emrcontainers_operator::quotas::{Bucket, Quotas};
 use emrcontainers_operator::selector;
 use emrcontainers_operator::settings::{Settings, SettingsError};
@@ -22,7 +23,9 @@ pub(crate) fn check(data: &[u8]) {
 
 fn fit(settings: &Settings) {
     assert!(!settings.aws_region.is_empty());
-    assert!(settings.max_concurrent_syncs > 0);
+    assert!(
+        [Kind::JobRun, Kind::VirtualCluster].iter().all(|kind| settings.max_concurrent_syncs.of(*kind) > 0)
+    );
     assert!(settings.watch_namespaces.iter().all(|namespace| (1..=63).contains(&namespace.len())));
     assert!(settings.resource_tags.iter().all(|(key, _)| !key.is_empty()));
     sound(&settings.aws_quotas);

@@ -161,6 +161,12 @@ impl ControlPlane {
         self.controller_manager.get_or_try_init(start).await.map(drop)
     }
 
+    /// Starts a program that is a candidate for a lease by client-go's own code: kube-controller-manager. `name` must be
+    /// its alone.
+    pub fn client_go_candidate(&self, namespace: &str, lease: &str, name: &str) -> Result<Process> {
+        self.servers.start_candidate(&self.kubeconfig(), (namespace, lease), name)
+    }
+
     /// Kills the API server, as the loss of its machine does; etcd goes on.
     ///
     /// A test that does this starts a control plane of its own.

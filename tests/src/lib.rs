@@ -13,6 +13,7 @@
 //! | [`tls_front`] | the same behind HTTPS with a certificate authority that nobody knows |
 //! | [`line`] | a way to a server on which requests can be held up |
 //! | [`operator`] | the operator under test |
+//! | [`candidate`] | another candidate for the lease, by client-go's rules |
 //! | [`clock`] | a wall clock for processes that can be set wrong |
 //! | [`chart`] | helm, and the operator as the chart deploys it |
 //! | [`cluster`] | all of it together, what most suites start from |
@@ -20,6 +21,7 @@
 //! | [`faults`] | rounds of faults by seed, and what must be true after each |
 //! | [`wait`] | conditions with a deadline, never a blind sleep |
 
+pub mod candidate;
 pub mod chart;
 pub mod clock;
 pub mod cluster;

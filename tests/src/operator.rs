@@ -327,15 +327,11 @@ pub fn set_environment(command: &mut Command, kubeconfig: &Path) {
 }
 
 fn is_foreign(variable: &str) -> bool {
-    const NAMES: [&str; 5] = [
-        "DELETION_POLICY",
-        "EVENT_QUEUE_URL",
-        "K8S_NAMESPACE",
-        "LEADER_ELECTION_NAMESPACE",
-        "RECONCILE_DEFAULT_MAX_CONCURRENT_SYNCS",
-    ];
+    const NAMES: [&str; 4] =
+        ["DELETION_POLICY", "EVENT_QUEUE_URL", "K8S_NAMESPACE", "LEADER_ELECTION_NAMESPACE"];
     variable.starts_with("AWS_")
         || variable.starts_with("ACK_")
+        || variable.starts_with("RECONCILE_")
         || variable.to_lowercase().ends_with("_proxy")
         || NAMES.contains(&variable)
 }

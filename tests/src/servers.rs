@@ -149,6 +149,28 @@ impl Servers {
         let log = self.dir().join("controller-manager.log");
         Process::spawn("kube-controller-manager", &command, &log)
     }
+
+    /// Starts a kube-controller-manager that is there to be a candidate for a lease, and asks for it twice a second.
+    pub(crate) fn start_candidate(
+        &self,
+        kubeconfig: &Path,
+        lease: (&str, &str),
+        name: &str,
+    ) -> Result<Process> {
+        let (namespace, lease) = lease;
+        let mut command = Command::new(self.binary("kube-controller-manager")?);
+        command
+            .arg(format!("--kubeconfig={}", kubeconfig.display()))
+            .arg(format!("--cert-dir={}", self.dir().join(name).display()))
+            .args(["--controllers=ttl-after-finished-controller", "--secure-port=0", "--v=2"])
+            .args(["--leader-elect=true", "--leader-elect-retry-period=500ms"])
+            .args(["--leader-elect-lease-duration=4s", "--leader-elect-renew-deadline=3s"])
+            // Otherwise it leaves the lease to expire, as upstream does.
+            .arg("--feature-gates=ControllerManagerReleaseLeaderElectionLockOnExit=true")
+            .arg(format!("--leader-elect-resource-namespace={namespace}"))
+            .arg(format!("--leader-elect-resource-name={lease}"));
+        Process::spawn(name, &command, &self.dir().join(format!("{name}.log")))
+    }
 }
 
 /// The clone's root.

@@ -32,8 +32,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- define "operator.roleLabels" -}}
 {{ include "operator.labels" . }}
-{{- with .Values.role.labels }}
-{{ toYaml . }}
+{{- include "operator.strings" .Values.role.labels }}
+{{- end -}}
+
+{{- /* Labels or annotations, a line each after a line break; numbers and booleans become the strings that they have to be. */ -}}
+{{- define "operator.strings" -}}
+{{- range $key, $value := . }}
+{{ $key }}: {{ $value | toString | quote }}
 {{- end }}
 {{- end -}}
 
@@ -121,6 +126,7 @@ operator's log speaks of them exactly then. */ -}}
 - --allow-unsafe-aws-endpoint-urls
 {{- end }}
 - {{ printf "--aws-quotas=%s" $v.aws.quotas }}
+- {{ printf "--http-client-timeout=%s" $v.aws.http_client_timeout }}
 - {{ printf "--metrics-addr=0.0.0.0:%d" (int $v.deployment.containerPort) }}
 - {{ printf "--log-level=%s" $v.log.level }}
 {{- if $v.log.enable_development_logging }}
@@ -132,23 +138,23 @@ operator's log speaks of them exactly then. */ -}}
 {{- with $v.watchSelectors }}
 - {{ printf "--watch-selectors=%s" . | quote }}
 {{- end }}
-- {{ printf "--resource-tags=%s" (join "," $v.resourceTags) | quote }}
+- {{ printf "--resource-tags=%s" (join "," (without $v.resourceTags "")) | quote }}
 - {{ printf "--deletion-policy=%s" $v.deletionPolicy }}
 - {{ printf "--job-ready-policy=%s" $v.jobReadyPolicy }}
+{{- if gt (int $v.reconcile.defaultMaxConcurrentSyncs) 0 }}
 - {{ printf "--reconcile-default-max-concurrent-syncs=%d" (int $v.reconcile.defaultMaxConcurrentSyncs) }}
+{{- end }}
 {{- range $kind, $count := $v.reconcile.resourceMaxConcurrentSyncs }}
 - {{ printf "--reconcile-resource-max-concurrent-syncs=%s=%d" $kind (int $count) }}
 {{- end }}
-{{- if ne (int $v.reconcile.defaultResyncPeriod) 36000 }}
+{{- if gt (int $v.reconcile.defaultResyncPeriod) 0 }}
 - {{ printf "--reconcile-default-resync-seconds=%d" (int $v.reconcile.defaultResyncPeriod) }}
 {{- end }}
 {{- range $kind, $seconds := $v.reconcile.resourceResyncPeriods }}
 - {{ printf "--reconcile-resource-resync-seconds=%s=%d" $kind (int $seconds) }}
 {{- end }}
 {{- with $v.reconcile.resources }}
-{{- if not (and (has "JobRun" .) (has "VirtualCluster" .)) }}
 - {{ printf "--reconcile-resources=%s" (join "," .) }}
-{{- end }}
 {{- end }}
 {{- if $v.leaderElection.enabled }}
 - --enable-leader-election

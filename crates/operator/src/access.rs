@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::access_needs::{Need, export_needs, missing, needs};
 use crate::health::{Gate, Readiness, Work};
 use crate::leader;
-use crate::settings::Settings;
+use crate::settings::{LeaderElection, Settings};
 use crate::timing;
 use crate::watch::Watched;
 
@@ -71,9 +71,10 @@ impl Access {
 
     /// Looks everything up again and again.
     pub async fn keep_checking(self, settings: Settings, client: Client, work: Work) {
-        let lease = settings.leader_election.then(|| leader::namespace_of_lease(&settings));
+        let is_elected = settings.leader_election == LeaderElection::On;
+        let lease = is_elected.then(|| leader::namespace_of_lease(&settings));
         let namespaces: Vec<_> = settings.watch_namespaces.iter().map(String::as_str).collect();
-        let needs = needs(&namespaces, lease.as_deref());
+        let needs = needs(&namespaces, &settings.worked_on, lease.as_deref());
         let of_exports = if settings.field_exports { export_needs(&namespaces) } else { Vec::new() };
         let mut before = None;
         loop {

@@ -9,14 +9,15 @@ use k8s_openapi::api::authorization::v1::{
 };
 
 use crate::leader::LEASE;
+use crate::metrics::Kind;
+use crate::per_kind::WorkedOn;
 
-/// What is done with what, other than with the lease.
-const WORK: [(&str, &str, &[&str]); 5] = [
-    (GROUP, "jobruns", &["get", "list", "watch", "patch"]),
-    (GROUP, "jobruns/status", &["update"]),
-    (GROUP, "virtualclusters", &["get", "list", "watch", "patch"]),
-    (GROUP, "virtualclusters/status", &["update"]),
-    ("events.k8s.io", "events", &["create", "patch"]),
+/// What is done with a kind, at least and where it is worked on, other than with the lease.
+const WORK: [(Kind, &str, &[&str], &[&str]); 4] = [
+    (Kind::JobRun, "jobruns", &["get", "list", "watch"], &["patch"]),
+    (Kind::JobRun, "jobruns/status", &[], &["update"]),
+    (Kind::VirtualCluster, "virtualclusters", &["get", "list", "watch"], &["patch"]),
+    (Kind::VirtualCluster, "virtualclusters/status", &[], &["update"]),
 ];
 
 /// What is done for FieldExports. The targets are read and written one by one.
@@ -67,9 +68,22 @@ impl Need {
     }
 }
 
-/// All that is needed in the watched namespaces (all, if none is named), and for the lease.
-pub fn needs(namespaces: &[&str], lease: Option<&str>) -> Vec<Need> {
-    let mut needs = in_each(namespaces, &WORK);
+/// All that is needed in the watched namespaces (all, if none is named), and for the lease. Events are not: what is done
+/// is done without them too, and a log that can't be written to the objects is no reason not to be ready.
+pub fn needs(namespaces: &[&str], worked_on: &WorkedOn, lease: Option<&str>) -> Vec<Need> {
+    let mut needs = Vec::new();
+    for namespace in watched(namespaces) {
+        for (kind, resource, read, work) in WORK {
+            let work = if worked_on.includes(kind) { work } else { &[] };
+            needs.extend(read.iter().chain(work).map(|verb| Need {
+                group: GROUP,
+                resource,
+                verb,
+                namespace: namespace.map(str::to_owned),
+                name: None,
+            }));
+        }
+    }
     // A name can't bound `create`, as it isn't known when the request is authorised. That a candidate may watch the lease
     // makes a hand-over faster and is not needed.
     for (verb, name) in [("create", None), ("get", Some(LEASE)), ("update", Some(LEASE))] {
@@ -89,12 +103,14 @@ pub fn export_needs(namespaces: &[&str]) -> Vec<Need> {
     in_each(namespaces, &EXPORTS)
 }
 
+/// The namespaces to ask about, `None` for all.
+fn watched<'a>(namespaces: &[&'a str]) -> Vec<Option<&'a str>> {
+    if namespaces.is_empty() { vec![None] } else { namespaces.iter().copied().map(Some).collect() }
+}
+
 fn in_each(namespaces: &[&str], work: &[(&'static str, &'static str, &'static [&'static str])]) -> Vec<Need> {
-    let everywhere = [None];
-    let watched: Vec<Option<&str>> = namespaces.iter().copied().map(Some).collect();
-    let watched = if watched.is_empty() { &everywhere[..] } else { &watched };
     let mut needs = Vec::new();
-    for namespace in watched {
+    for namespace in watched(namespaces) {
         for (group, resource, verbs) in work {
             needs.extend(verbs.iter().map(|verb| Need {
                 group,
@@ -135,11 +151,12 @@ pub fn missing(denied: &[&Need]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::per_kind::kinds;
 
     #[test]
     fn what_is_missing_is_named_by_verb_resource_and_place() {
         assert_eq!(missing(&[]), Ok(()));
-        let everywhere = needs(&[], None);
+        let everywhere = needs(&[], &WorkedOn::default(), None);
         let writes: Vec<&Need> = everywhere.iter().filter(|need| need.verb != "get").collect();
         assert_eq!(
             missing(&writes[..4]).unwrap_err(),
@@ -147,17 +164,17 @@ mod tests {
              jobruns.emrcontainers.services.k8s.aws in all namespaces; to update \
              jobruns.emrcontainers.services.k8s.aws/status in all namespaces"
         );
-        let two = needs(&["a", "b"], Some("home"));
+        let two = needs(&["a", "b"], &WorkedOn::default(), Some("home"));
         let leases: Vec<&Need> = two.iter().filter(|need| need.resource == "leases").collect();
         assert_eq!(
             missing(&leases).unwrap_err(),
             "are missing: grant the operator's account to create, get, update leases.coordination.k8s.io in namespace home"
         );
-        let events: Vec<&Need> = two.iter().filter(|need| need.verb == "create").collect();
+        let patches: Vec<&Need> = two.iter().filter(|need| need.verb == "patch").collect();
         assert!(
-            missing(&events)
+            missing(&patches[..3])
                 .unwrap_err()
-                .contains("in namespace a; to create events.events.k8s.io in namespace b")
+                .ends_with("in namespace a; to patch jobruns.emrcontainers.services.k8s.aws in namespace b")
         );
         assert_eq!(two.len(), 2 * everywhere.len() + 3, "the lease is in one namespace only");
         let exports = export_needs(&["a"]);
@@ -170,8 +187,19 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_that_is_only_read_needs_no_more() {
+        let runs_only = needs(&[], &kinds("JobRun").unwrap(), None);
+        let verbs = |what: &str| {
+            runs_only.iter().filter(|need| need.resource.starts_with(what)).map(|need| need.verb).collect()
+        };
+        let (runs, clusters): (Vec<_>, Vec<_>) = (verbs("jobruns"), verbs("virtualclusters"));
+        assert_eq!(runs, ["get", "list", "watch", "patch", "update"]);
+        assert_eq!(clusters, ["get", "list", "watch"]);
+    }
+
+    #[test]
     fn a_question_is_as_narrow_as_the_need() {
-        let needs = needs(&["a"], Some("home"));
+        let needs = needs(&["a"], &WorkedOn::default(), Some("home"));
         let asked = |resource: &str, verb: &str| {
             let need = needs.iter().find(|need| need.resource == resource && need.verb == verb).unwrap();
             need.review().spec.resource_attributes.unwrap()

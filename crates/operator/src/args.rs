@@ -39,6 +39,9 @@ pub struct Args {
     /// Address of /healthz and /readyz; 0 for none.
     #[arg(long, default_value = "0.0.0.0:8081", value_name = "ADDRESS")]
     pub healthz_addr: String,
+    /// How long one HTTP request to AWS may take, such as 30s; a minute at most, and where it is 0.
+    #[arg(long, default_value = "10s", value_name = "TIME", allow_hyphen_values = true)]
+    pub http_client_timeout: String,
     /// Least severe messages that are logged: trace, debug, info, warn or error. RUST_LOG is finer and wins.
     #[arg(long, env = "ACK_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
@@ -63,30 +66,12 @@ pub struct Args {
     /// What becomes of the AWS resource when its object is deleted: delete or retain.
     #[arg(long, env = "DELETION_POLICY", default_value = "delete", value_name = "POLICY")]
     pub deletion_policy: String,
-    /// Passes that run at the same time, for each kind.
-    #[arg(
-        long,
-        env = "RECONCILE_DEFAULT_MAX_CONCURRENT_SYNCS",
-        default_value = "20",
-        value_name = "NUMBER",
-        allow_hyphen_values = true
-    )]
-    pub reconcile_default_max_concurrent_syncs: String,
-    /// Let only one replica at a time work.
-    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
-    pub enable_leader_election: String,
-    /// Namespace of the lease; the pod's own when empty.
-    #[arg(long, env = "LEADER_ELECTION_NAMESPACE", default_value = "", value_name = "NAMESPACE")]
-    pub leader_election_namespace: String,
-    /// How long the other replicas respect a lease that isn't renewed.
-    #[arg(long, default_value = "15s", value_name = "TIME", allow_hyphen_values = true)]
-    pub leader_election_lease_duration: String,
-    /// How long the leader works on without having renewed its lease.
-    #[arg(long, default_value = "10s", value_name = "TIME", allow_hyphen_values = true)]
-    pub leader_election_renew_deadline: String,
-    /// How often the leader renews its lease, and the other replicas look at it.
-    #[arg(long, default_value = "2s", value_name = "TIME", allow_hyphen_values = true)]
-    pub leader_election_retry_period: String,
+    /// What is worked on, how often and by how many.
+    #[command(flatten)]
+    pub reconcile: ReconcileArgs,
+    /// Who works.
+    #[command(flatten)]
+    pub election: ElectionArgs,
     /// Let references lead to objects of other namespaces.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
     pub enable_cross_namespace: String,
@@ -101,57 +86,121 @@ pub struct Args {
     pub without_effect: WithoutEffect,
 }
 
+/// The flags about passes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReconcileArgs {
+    /// Kinds that are worked on, separated by commas; the others are only read for references. All when empty.
+    #[arg(long, env = "RECONCILE_RESOURCES", default_value = "", value_name = "KINDS")]
+    pub reconcile_resources: String,
+    /// Seconds between two readings of a virtual cluster in AWS; 0 for 600.
+    #[arg(
+        long,
+        env = "RECONCILE_DEFAULT_RESYNC_SECONDS",
+        default_value = "0",
+        value_name = "SECONDS",
+        allow_hyphen_values = true
+    )]
+    pub reconcile_default_resync_seconds: String,
+    /// The same for one kind, `Kind=seconds`; may be repeated. Runs need none.
+    #[arg(long, action = ArgAction::Append, value_name = "KIND=SECONDS", allow_hyphen_values = true)]
+    pub reconcile_resource_resync_seconds: Vec<String>,
+    /// Passes that run at the same time, for each kind.
+    #[arg(
+        long,
+        env = "RECONCILE_DEFAULT_MAX_CONCURRENT_SYNCS",
+        default_value = "20",
+        value_name = "NUMBER",
+        allow_hyphen_values = true
+    )]
+    pub reconcile_default_max_concurrent_syncs: String,
+    /// The same for one kind, `Kind=number`; may be repeated.
+    #[arg(long, action = ArgAction::Append, value_name = "KIND=NUMBER", allow_hyphen_values = true)]
+    pub reconcile_resource_max_concurrent_syncs: Vec<String>,
+}
+
+/// The flags about the lease.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ElectionArgs {
+    /// Let only one replica at a time work: true, false, or auto, which is true where the account may use the lease.
+    #[arg(long, default_value = "auto", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub enable_leader_election: String,
+    /// Namespace of the lease; the pod's own when empty.
+    #[arg(long, env = "LEADER_ELECTION_NAMESPACE", default_value = "", value_name = "NAMESPACE")]
+    pub leader_election_namespace: String,
+    /// How long the other replicas respect a lease that isn't renewed.
+    #[arg(long, default_value = "15s", value_name = "TIME", allow_hyphen_values = true)]
+    pub leader_election_lease_duration: String,
+    /// How long the leader works on without having renewed its lease.
+    #[arg(long, default_value = "10s", value_name = "TIME", allow_hyphen_values = true)]
+    pub leader_election_renew_deadline: String,
+    /// How often the leader renews its lease, and the other replicas look at it.
+    #[arg(long, default_value = "2s", value_name = "TIME", allow_hyphen_values = true)]
+    pub leader_election_retry_period: String,
+}
+
 /// The whole command line, for the help text and for the test of the documentation.
 pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// A flag of upstream's that is accepted so that its chart starts this operator, but that does nothing yet.
+/// A flag of upstream's that is accepted so that its chart starts this operator, but that does nothing.
 struct NoEffect {
     name: &'static str,
     form: Form,
-    /// The values that ask for nothing that we don't do; any other is answered as `otherwise` says.
+    /// The values that ask for nothing that we don't do; of any other the log says that it has no effect.
     harmless: fn(&str) -> bool,
-    otherwise: Otherwise,
+    /// Why it has none.
+    why: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Form {
     /// `--flag` or `--flag=false`.
     Switch,
+    /// `--flag host:port` or `--flag=host:port`.
+    Address,
     /// `--flag value` or `--flag=value`, any number of times.
     Value,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Otherwise {
-    Warn,
-    /// Ignoring the value would make us act on objects that the user told us not to touch.
-    Refuse,
-}
+/// What isn't there yet.
+const NOT_YET: &str = "in this version";
 
-const NO_EFFECT: [NoEffect; 10] = [
-    NoEffect::new("enable-webhook-server", Form::Switch, is_off),
-    NoEffect::new("webhook-server-addr", Form::Value, |value| value.is_empty() || value == "0.0.0.0:9433"),
-    NoEffect::new("enable-carm", Form::Switch, is_off),
-    NoEffect::new("aws-endpoint-use-path-style", Form::Switch, |_| true),
-    NoEffect::new("http-client-timeout", Form::Value, |value| matches!(value, "" | "60s" | "1m" | "1m0s")),
-    NoEffect::new("reconcile-default-resync-seconds", Form::Value, |value| {
-        matches!(value, "" | "0" | "36000")
-    }),
-    NoEffect::new("reconcile-resource-resync-seconds", Form::Value, str::is_empty),
-    NoEffect::new("reconcile-resource-max-concurrent-syncs", Form::Value, str::is_empty),
-    NoEffect::new("feature-gates", Form::Value, str::is_empty),
-    NoEffect::refused("reconcile-resources", names_every_kind),
+const NO_EFFECT: [NoEffect; 5] = [
+    NoEffect::new("enable-webhook-server", Form::Switch, is_off, "because no webhook is needed"),
+    NoEffect::new(
+        "webhook-server-addr",
+        Form::Address,
+        |value| value == "0.0.0.0:9433",
+        "because no webhook is needed",
+    ),
+    NoEffect::new(
+        "aws-endpoint-use-path-style",
+        Form::Switch,
+        is_off,
+        "because it is about S3, which is never called",
+    ),
+    NoEffect::new("enable-carm", Form::Switch, is_off, NOT_YET),
+    NoEffect::new("feature-gates", Form::Value, str::is_empty, NOT_YET),
 ];
 
 impl NoEffect {
-    const fn new(name: &'static str, form: Form, harmless: fn(&str) -> bool) -> Self {
-        Self { name, form, harmless, otherwise: Otherwise::Warn }
+    const fn new(name: &'static str, form: Form, harmless: fn(&str) -> bool, why: &'static str) -> Self {
+        Self { name, form, harmless, why }
     }
 
-    const fn refused(name: &'static str, harmless: fn(&str) -> bool) -> Self {
-        Self { name, form: Form::Value, harmless, otherwise: Otherwise::Refuse }
+    /// What upstream refuses, it refuses here too: the value was meant to be something else.
+    fn problem(&self, value: &str) -> Option<String> {
+        let name = self.name;
+        match self.form {
+            Form::Switch if go_bool(value).is_none() => {
+                Some(format!("--{name} is `{value}`: use true or false"))
+            }
+            Form::Address if !is_address(value) => {
+                Some(format!("--{name} is `{value}`, which is no address: use the form 0.0.0.0:9433"))
+            }
+            Form::Switch | Form::Address | Form::Value => None,
+        }
     }
 }
 
@@ -159,9 +208,8 @@ fn is_off(value: &str) -> bool {
     go_bool(value) == Some(false)
 }
 
-fn names_every_kind(value: &str) -> bool {
-    value.is_empty()
-        || ["JobRun", "VirtualCluster"].iter().all(|kind| value.split(',').any(|part| part.trim() == *kind))
+fn is_address(value: &str) -> bool {
+    value.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
 /// What was given for the flags of [`NO_EFFECT`], in words.
@@ -183,7 +231,7 @@ impl clap::Args for WithoutEffect {
                 .allow_hyphen_values(true);
             command.arg(match flag.form {
                 Form::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-                Form::Value => arg,
+                Form::Address | Form::Value => arg,
             })
         })
     }
@@ -203,18 +251,10 @@ impl FromArgMatches for WithoutEffect {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         for flag in &NO_EFFECT {
             for value in matches.get_many::<String>(flag.name).into_iter().flatten() {
-                let name = flag.name;
-                if (flag.harmless)(value) {
-                    continue;
-                }
-                match flag.otherwise {
-                    Otherwise::Warn => {
-                        self.warnings.push(format!("--{name}={value} has no effect in this version"));
-                    }
-                    Otherwise::Refuse => self.problems.push(format!(
-                        "--{name}={value} is not supported in this version, and without it objects would be changed that \
-                         it excludes: leave it out, or bound the operator with --watch-namespace"
-                    )),
+                if let Some(problem) = flag.problem(value) {
+                    self.problems.push(problem);
+                } else if !(flag.harmless)(value) {
+                    self.warnings.push(format!("--{}={value} has no effect {}", flag.name, flag.why));
                 }
             }
         }

@@ -112,6 +112,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         region: process.settings.aws_region.clone(),
         endpoint_url: process.settings.aws_endpoint_url.clone(),
         identity_endpoint_url: process.settings.aws_identity_endpoint_url.clone(),
+        attempt_timeout: process.settings.http_client_timeout,
         ca_bundle: process.ca_bundle.clone(),
         quotas: process.settings.aws_quotas.clone(),
         credentials: None,
@@ -209,7 +210,10 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
 
 /// Receives the events of runs, if there is a queue for them. Not in /readyz: without them runs are observed all the same.
 async fn hints(process: &Process, context: &Context) {
-    let Some(queue) = &process.settings.event_queue else { return future::pending().await };
+    let queue = process.settings.event_queue.as_ref();
+    // Messages that are received are deleted.
+    let queue = queue.filter(|_| process.settings.worked_on.includes(JobRun::KIND));
+    let Some(queue) = queue else { return future::pending().await };
     let work = process.liveness.part("hints", "the event queue", timing::STUCK);
     let poller = context.poller.clone();
     let receiver = Receiver::new(queue, Arc::clone(&context.pool), poller, &context.home.account);

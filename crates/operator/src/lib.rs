@@ -5,9 +5,11 @@
 
 pub mod access;
 pub mod access_needs;
+pub mod api_requests;
 pub mod args;
 pub mod busy;
 pub mod context;
+mod controller_metrics;
 pub mod controllers;
 pub mod decode;
 pub mod emr;
@@ -19,11 +21,15 @@ pub mod field_export;
 pub mod health;
 pub mod job_run;
 pub mod leader;
+mod log_lines;
 pub mod memory;
+mod metric_label_sets;
 mod metric_labels;
+mod metric_registration;
 pub mod metrics;
 mod observer;
 pub mod pass;
+pub mod per_kind;
 mod process_metrics;
 pub mod quotas;
 pub mod runner;
@@ -32,6 +38,8 @@ mod runner_tests;
 pub mod selector;
 pub mod server;
 pub mod settings;
+mod settings_check;
+mod settings_values;
 pub mod store;
 #[cfg(test)]
 mod store_tests;
@@ -62,13 +70,18 @@ use crate::settings::Settings;
 /// # Errors
 /// When `AWS_CA_BUNDLE` is bad, a port can't be bound, a controller fails or the lease is lost. The process must exit then, and also after an end
 /// without an error: tasks may be left.
-pub async fn run(settings: Settings, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    client: Client,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
     // Not only once the lease is held: a replica that could never work must not seem to be fit to take over.
     let ca_bundle = emr::tls::bundle_of_environment()?;
-    let (metrics, readiness, liveness) = (Metrics::new(), Readiness::default(), Liveness::default());
+    let (readiness, liveness) = (Readiness::default(), Liveness::default());
     let server = Server::bind(&settings, &metrics, &readiness, &liveness).await?;
     // Metrics, health and events outlive the controllers, so that the end can be watched.
     let ended = CancellationToken::new();

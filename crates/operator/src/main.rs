@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use emrcontainers_operator::api_requests;
+use emrcontainers_operator::metrics::Metrics;
 use emrcontainers_operator::settings::{Settings, SettingsError};
 use emrcontainers_operator::telemetry;
 use kube::Client;
@@ -57,9 +59,10 @@ fn start(settings: Settings) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
         tokio::spawn(stop_on_signal(stop.clone())?);
-        let client = connect().await?;
+        let metrics = Metrics::new();
+        let client = connect(&metrics).await?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-        emrcontainers_operator::run(settings, client, stop).await
+        emrcontainers_operator::run(settings, client, metrics, stop).await
     });
     // Tasks that are left must not delay the exit.
     runtime.shutdown_background();
@@ -86,7 +89,7 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output 
 }
 
 /// Connects as kubectl would: KUBECONFIG if it is set, else the file in the home directory, else the pod's own account.
-async fn connect() -> anyhow::Result<Client> {
+async fn connect(metrics: &Metrics) -> anyhow::Result<Client> {
     let config = match std::env::var("KUBECONFIG") {
         // A file that was named must not be passed over in silence.
         Ok(path) if !path.is_empty() => kube::Config::from_kubeconfig(&KubeConfigOptions::default())
@@ -97,5 +100,5 @@ async fn connect() -> anyhow::Result<Client> {
              path of a kubeconfig file",
         )?,
     };
-    Client::try_from(config).context("the connection to the API server can't be set up")
+    api_requests::client(config, metrics.clone()).context("the connection to the API server can't be set up")
 }

@@ -15,6 +15,9 @@ macro_rules! label {
         }
 
         impl $name {
+            /// Every value.
+            pub const ALL: [Self; [$(Self::$variant),+].len()] = [$(Self::$variant),+];
+
             /// The value of the label.
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -50,8 +53,12 @@ label! {
 label! {
     /// How a pass over one object ended.
     Outcome {
-        /// As planned.
+        /// As planned, until something asks for another one.
         Ok = "ok",
+        /// As planned, and another one follows in its turn.
+        Again = "again",
+        /// As planned, and another one is due later.
+        Later = "later",
         /// With an error that is tried again.
         Error = "error",
         /// Cut off because it took too long.
@@ -84,18 +91,6 @@ label! {
 }
 
 impl RunState {
-    /// Every state.
-    pub const ALL: [Self; 8] = [
-        Self::Unsubmitted,
-        Self::Pending,
-        Self::Submitted,
-        Self::Running,
-        Self::CancelPending,
-        Self::Completed,
-        Self::Failed,
-        Self::Cancelled,
-    ];
-
     /// The state of a run. A state that AWS adds later counts as running: it is live.
     pub fn of(run: &JobRun) -> Self {
         let state = run.status.as_ref().and_then(|status| status.state.as_deref());

@@ -3,26 +3,35 @@
 //! Label values are closed: kinds, states, operations of the API and HTTP codes, never names of objects, so that the
 //! number of series doesn't grow with the number of runs. Invariant: [`describe`] lists exactly what `/metrics` shows.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 
+pub use crate::controller_metrics::QueueMetrics;
+use crate::controller_metrics::{ControllerMetrics, Derived};
+use crate::metric_label_sets::{
+    ApiRequestLabels, AttemptLabels, CauseLabels, HintLabels, KindLabels, LookLabels, OperationLabels,
+    PassLabels, RequestErrorLabels, RequestLabels, StateLabels,
+};
 pub use crate::metric_labels::{Dropped, HintOutcome, Kind, Look, Outcome, RunState};
-use crate::process_metrics::ProcessMetrics;
+pub use crate::metric_registration::Described;
+use crate::metric_registration::{Buckets, Registration};
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The service's name in upstream's metrics.
 const SERVICE: &str = "emrcontainers";
+
+/// What upstream's metrics have for the status code of a call that wasn't answered.
+const NO_ANSWER: i32 = -1;
 
 /// A pass takes milliseconds when the API server answers, and is cut off after tens of seconds.
 const PASS_SECONDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
@@ -32,71 +41,15 @@ const APPLY_TO_START_SECONDS: [f64; 12] =
 /// From the next look of the poller to one that was held up by throttling.
 const STATE_LAG_SECONDS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 15.0, 60.0];
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PassLabels {
-    kind: Kind,
-    outcome: Outcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    kind: Kind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    state: RunState,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LookLabels {
-    look: Look,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HintLabels {
-    outcome: HintOutcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CauseLabels {
-    cause: Dropped,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OperationLabels {
-    op: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    service: &'static str,
-    op_type: &'static str,
-    op_id: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestErrorLabels {
-    service: &'static str,
-    op_id: &'static str,
-    status_code: u16,
-}
-
-/// A metric, for the table of the documentation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
-    /// As Prometheus shows it.
-    pub name: String,
-    /// `counter`, `gauge`, `histogram` or `info`.
-    pub type_: &'static str,
-    /// One sentence.
-    pub help: &'static str,
-}
-
 /// Every metric that `/metrics` can show, in its order.
 pub fn describe() -> Vec<Described> {
     Metrics::new().0.described.clone()
 }
+
+/// Passes by kind and outcome.
+pub(crate) type PassCounter = Family<PassLabels, Counter>;
+/// The times that passes took, by kind.
+pub(crate) type PassSeconds = Family<KindLabels, Histogram, Buckets>;
 
 type OnScrape = Box<dyn Fn(&Metrics) + Send + Sync>;
 
@@ -108,8 +61,8 @@ struct Inner {
     registry: Registry,
     described: Vec<Described>,
     on_scrape: Mutex<Vec<OnScrape>>,
-    passes: Family<PassLabels, Counter>,
-    pass_seconds: Family<KindLabels, Histogram, Buckets>,
+    passes: PassCounter,
+    pass_seconds: PassSeconds,
     job_runs: Family<StateLabels, Gauge>,
     submissions: Counter,
     apply_to_start: Histogram,
@@ -126,10 +79,13 @@ struct Inner {
     quota_waiting: Gauge,
     requests: Family<RequestLabels, Counter>,
     request_errors: Family<RequestErrorLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
     throttled: Family<OperationLabels, Counter>,
     leader: Gauge,
     watch_errors: Family<KindLabels, Counter>,
     undecodable: Family<KindLabels, Counter>,
+    controllers: ControllerMetrics,
+    api_requests: Family<ApiRequestLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -148,10 +104,28 @@ impl Metrics {
     /// A new set, all at zero.
     pub fn new() -> Self {
         let mut new = Registration::default();
-        let pass_seconds = Family::new_with_constructor(Buckets(&PASS_SECONDS));
+        let passes: PassCounter =
+            new.counter("emrcontainers_reconcile_passes", "Passes over one object, by how they ended.");
+        let pass_seconds = new.histogram(
+            "emrcontainers_reconcile_pass_seconds",
+            "How long a pass took.",
+            PassSeconds::new_with_constructor(Buckets(&PASS_SECONDS)),
+        );
+        let leader: Gauge =
+            new.gauge("emrcontainers_leader", "1 while this replica holds the lease, or needs none.");
+        let controllers = ControllerMetrics::new(&mut new);
+        let derived = Derived {
+            passes: passes.clone(),
+            seconds: pass_seconds.clone(),
+            leader: leader.clone(),
+            controllers: controllers.clone(),
+        };
+        new.collector(derived, Derived::describe());
         Self(Arc::new(Inner {
-            passes: new.counter("emrcontainers_reconcile_passes", "Passes over one object, by how they ended."),
-            pass_seconds: new.histogram("emrcontainers_reconcile_pass_seconds", "How long a pass took.", pass_seconds),
+            passes,
+            pass_seconds,
+            leader,
+            controllers,
             job_runs: new.gauge("emrcontainers_job_runs", "JobRuns that exist, by state."),
             submissions: new.counter("emrcontainers_job_run_submissions", "Runs that AWS accepted."),
             apply_to_start: new.histogram(
@@ -177,14 +151,21 @@ impl Metrics {
             requests: new.counter("ack_outbound_api_requests", "AWS calls; upstream's name and labels."),
             request_errors: new.counter(
                 "ack_outbound_api_requests_error",
-                "AWS calls that failed, by HTTP status code, 0 without an answer; upstream's name and labels.",
+                "AWS calls that failed, by HTTP status code, -1 without an answer; upstream's name and labels.",
+            ),
+            attempts: new.counter(
+                "emrcontainers_aws_attempts",
+                "HTTP requests to AWS, by operation and HTTP status code, 0 without an answer; a call has one or two.",
             ),
             throttled: new.counter("emrcontainers_aws_throttled", "Replies by which AWS asked to slow down, by operation."),
-            leader: new.gauge("emrcontainers_leader", "1 while this replica holds the lease, or needs none."),
             watch_errors: new.counter("emrcontainers_watch_errors", "Watches that broke off and were started again."),
             undecodable: new.counter(
                 "emrcontainers_undecodable_objects",
                 "Objects that were passed over because they couldn't be decoded.",
+            ),
+            api_requests: new.counter(
+                "rest_client_requests",
+                "Requests to the API server, by HTTP status code, <error> without an answer; client-go's name and labels.",
             ),
             on_scrape: Mutex::default(),
             described: new.finish(),
@@ -284,9 +265,27 @@ impl Metrics {
 
     /// An AWS call failed with an HTTP status code, or without an answer.
     pub fn aws_request_failed(&self, operation: &'static str, status_code: Option<u16>) {
-        let status_code = status_code.unwrap_or_default();
+        let status_code = status_code.map_or(NO_ANSWER, i32::from);
         let labels = RequestErrorLabels { service: SERVICE, op_id: operation, status_code };
         self.0.request_errors.get_or_create(&labels).inc();
+    }
+
+    /// An HTTP request to AWS was answered with a status code, or wasn't answered.
+    pub fn aws_attempt(&self, operation: &'static str, status_code: Option<u16>) {
+        let labels = AttemptLabels { op: operation, status_code: status_code.unwrap_or_default() };
+        self.0.attempts.get_or_create(&labels).inc();
+    }
+
+    /// A request to the API server at `host` was answered with a status code, or wasn't answered.
+    pub fn api_request(&self, method: &http::Method, host: Arc<String>, status_code: Option<u16>) {
+        let code = status_code.map_or(Cow::Borrowed("<error>"), |code| Cow::Owned(code.to_string()));
+        let labels = ApiRequestLabels { code, method: method_label(method), host };
+        self.0.api_requests.get_or_create(&labels).inc();
+    }
+
+    /// What the queue of a kind tells, of whose objects so many passes may run at the same time.
+    pub fn queue(&self, kind: Kind, passes: u16) -> QueueMetrics {
+        self.0.controllers.queue(kind, passes)
     }
 
     /// AWS asked to slow down.
@@ -310,8 +309,15 @@ impl Metrics {
     }
 }
 
-fn saturating(count: usize) -> i64 {
+/// A count as a gauge has it.
+pub(crate) fn saturating(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The set of methods is closed, so that a label can't be what somebody sent.
+fn method_label(method: &http::Method) -> &'static str {
+    const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("OTHER")
 }
 
 /// What upstream calls an operation of this sort.
@@ -326,60 +332,6 @@ fn operation_type(operation: &str) -> &'static str {
         ("Get", "READ_ONE"),
     ];
     TYPES.iter().find(|(prefix, _)| operation.starts_with(prefix)).map_or("UPDATE", |(_, type_)| type_)
-}
-
-#[derive(Clone, Copy)]
-struct Buckets(&'static [f64]);
-
-impl MetricConstructor<Histogram> for Buckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(self.0.iter().copied())
-    }
-}
-
-/// Registers metrics and notes what was registered.
-#[derive(Default)]
-struct Registration {
-    registry: Registry,
-    described: Vec<Described>,
-}
-
-impl Registration {
-    fn counter<M: Metric + Clone + Default>(&mut self, name: &'static str, help: &'static str) -> M {
-        self.add(name, "_total", "counter", help, M::default())
-    }
-
-    fn gauge<M: Metric + Clone + Default>(&mut self, name: &'static str, help: &'static str) -> M {
-        self.add(name, "", "gauge", help, M::default())
-    }
-
-    fn histogram<M: Metric + Clone>(&mut self, name: &'static str, help: &'static str, metric: M) -> M {
-        self.add(name, "", "histogram", help, metric)
-    }
-
-    fn add<M: Metric + Clone>(
-        &mut self,
-        name: &'static str,
-        suffix: &str,
-        type_: &'static str,
-        help: &'static str,
-        metric: M,
-    ) -> M {
-        self.described.push(Described { name: format!("{name}{suffix}"), type_, help });
-        // The registry puts the full stop at the end of the help itself, and the suffix to the name.
-        self.registry.register(name, help.trim_end_matches('.'), metric.clone());
-        metric
-    }
-
-    fn finish(&mut self) -> Vec<Described> {
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        let help = "The version of this operator.";
-        self.described.push(Described { name: "emrcontainers_build_info".to_owned(), type_: "info", help });
-        self.registry.register("emrcontainers_build", help.trim_end_matches('.'), build);
-        self.described.extend(ProcessMetrics::describe());
-        self.registry.register_collector(Box::new(ProcessMetrics));
-        std::mem::take(&mut self.described)
-    }
 }
 
 #[cfg(test)]

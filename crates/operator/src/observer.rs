@@ -31,11 +31,16 @@ impl Counting {
 
 impl Observer for Counting {
     fn attempt(&self, operation: Operation, _: Duration, error: Option<&EmrError>) {
-        self.metrics.aws_request(operation.name());
-        let Some(error) = error else { return };
-        self.metrics.aws_request_failed(operation.name(), error.status);
-        if error.class == Class::Throttled {
+        self.metrics.aws_attempt(operation.name(), error.map_or(Some(200), |error| error.status));
+        if error.is_some_and(|error| error.class == Class::Throttled) {
             self.metrics.aws_throttled(operation.name());
+        }
+    }
+
+    fn call(&self, operation: Operation, error: Option<&EmrError>) {
+        self.metrics.aws_request(operation.name());
+        if let Some(error) = error {
+            self.metrics.aws_request_failed(operation.name(), error.status);
         }
     }
 

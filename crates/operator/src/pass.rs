@@ -115,8 +115,7 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>, work: Wo
         "pass",
         kind = K::KIND.as_str(),
         namespace = object.meta().namespace.as_deref().unwrap_or_default(),
-        // Not `name`: the JSON log gives that key to the span itself.
-        object = object.meta().name.as_deref().unwrap_or_default(),
+        name = object.meta().name.as_deref().unwrap_or_default(),
     );
     let object_ref = ObjectRef::from_obj(&*object);
     async {
@@ -191,7 +190,7 @@ fn conclude<K: Reconciled>(
     match result {
         Ok(Ended::Start) => {
             memories.succeeded(uid);
-            (Again::Save, Outcome::Ok)
+            (Again::Save, Outcome::Again)
         }
         Ok(Ended::Pass(Next::Await)) => {
             memories.succeeded(uid);
@@ -199,9 +198,9 @@ fn conclude<K: Reconciled>(
         }
         Ok(Ended::Pass(Next::After(delay))) => {
             memories.succeeded(uid);
-            (Again::After(delay), Outcome::Ok)
+            (Again::After(delay), Outcome::Later)
         }
-        Ok(Ended::Pass(Next::Check(delay))) => (Again::After(delay), Outcome::Ok),
+        Ok(Ended::Pass(Next::Check(delay))) => (Again::After(delay), Outcome::Later),
         Ok(Ended::Pass(Next::Backoff)) => {
             let delay = backoff(memories.failed(uid));
             info!(retry_in_seconds = delay.as_secs_f32(), "tried again later");

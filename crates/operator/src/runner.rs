@@ -19,6 +19,7 @@ use tokio_util::time::delay_queue::Key;
 use crate::busy::{Busy, Marked};
 use crate::context::Context;
 use crate::health::Work;
+use crate::metrics::{QueueMetrics, saturating};
 use crate::pass::{self, Again, Reconciled};
 use crate::work_queue::{Class, WorkQueue};
 
@@ -79,13 +80,16 @@ struct Runner<K: Reconciled> {
     delayed: HashMap<ObjectRef<K>, Key>,
     busy: Busy,
     marked: Option<Marked>,
+    metrics: QueueMetrics,
 }
 
 impl<K: Reconciled> Runner<K> {
     fn new(context: Arc<Context>, busy: Busy, work: Work) -> Self {
+        let passes = context.settings.max_concurrent_syncs.of(K::KIND);
         Self {
             work,
-            queue: WorkQueue::new(context.settings.max_concurrent_syncs),
+            queue: WorkQueue::new(passes),
+            metrics: context.metrics.queue(K::KIND, passes),
             passes: JoinSet::new(),
             delays: DelayQueue::new(),
             delayed: HashMap::new(),
@@ -109,7 +113,13 @@ impl<K: Reconciled> Runner<K> {
             } else {
                 Class::Rest
             };
-            self.queue.push(object, class, Instant::now());
+            self.push(object, class);
+        }
+    }
+
+    fn push(&mut self, object: ObjectRef<K>, class: Class) {
+        if self.queue.push(object, class, Instant::now()) {
+            self.metrics.adds.inc();
         }
     }
 
@@ -123,7 +133,8 @@ impl<K: Reconciled> Runner<K> {
 
     /// Begins as many passes as may run.
     fn begin_passes(&mut self, now: Instant) {
-        while let Some(object) = self.queue.pop(now) {
+        while let Some((object, since)) = self.queue.pop(now) {
+            self.metrics.waited.observe(now.saturating_duration_since(since).as_secs_f64());
             // Whatever it was to be looked at for is seen to now.
             if let Some(key) = self.delayed.remove(&object) {
                 self.delays.remove(&key);
@@ -136,6 +147,9 @@ impl<K: Reconciled> Runner<K> {
             let work = self.work.clone();
             self.passes.spawn(async move { (object, pass::pass::<K>(known, context, work).await) });
         }
+        let (waiting, running) = self.queue.lengths();
+        self.metrics.depth.set(saturating(waiting));
+        self.metrics.active.set(saturating(running));
         if self.queue.is_idle() {
             self.marked = None;
         } else if self.marked.is_none() {
@@ -159,7 +173,7 @@ impl<K: Reconciled> Runner<K> {
         match again {
             Again::Never => {}
             // Before the pass is done, so that it isn't taken for a start once more.
-            Again::Save => self.queue.push(object.clone(), Class::Save, now),
+            Again::Save => self.push(object.clone(), Class::Save),
             Again::After(_) if stopping => {}
             Again::After(delay) => {
                 let key = self.delays.insert(object.clone(), delay);

@@ -47,6 +47,7 @@ async fn rig() -> Rig {
         region: settings.aws_region.clone(),
         endpoint_url: Some("http://127.0.0.1:1".to_owned()),
         identity_endpoint_url: None,
+        attempt_timeout: settings.http_client_timeout,
         ca_bundle: None,
         credentials: None,
         quotas: Quotas::Off,

@@ -5,17 +5,24 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use axum::http::Uri;
 use clap::{CommandFactory, FromArgMatches};
 use kube::core::Selector;
 
-use crate::args::{Args, WithoutEffect, go_bool};
+use crate::args::{Args, WithoutEffect};
 use crate::event_queue::EventQueue;
 use crate::leader::times::LeaseTimes;
+use crate::per_kind::{PerKind, WorkedOn};
 use crate::quotas::Quotas;
 use crate::selector;
+use crate::settings_check::{Check, Reconcile};
+use crate::settings_values::{
+    address, deletion, level, metrics_address, namespaces, ready, request_timeout, switch, tags,
+};
+pub(crate) use crate::settings_values::{endpoint, region};
+use crate::timing;
 
 /// Everything that the command line and the environment decide.
 #[expect(
@@ -40,6 +47,8 @@ pub struct Settings {
     pub metrics_addr: Option<SocketAddr>,
     /// Where /healthz and /readyz are served.
     pub healthz_addr: Option<SocketAddr>,
+    /// How long one HTTP request to AWS may take.
+    pub http_client_timeout: Duration,
     /// The least severe messages that are logged.
     pub log_level: LogLevel,
     /// Whether the log is text even where there is no terminal.
@@ -52,10 +61,14 @@ pub struct Settings {
     pub resource_tags: Vec<(String, String)>,
     /// What becomes of the AWS resource of a deleted object, unless the object says otherwise.
     pub deletion_policy: DeletionPolicy,
+    /// The kinds that are worked on.
+    pub worked_on: WorkedOn,
+    /// How often what AWS has is read again although nothing has changed.
+    pub resync_period: PerKind<Duration>,
     /// Passes that run at the same time for each kind; at least one.
-    pub max_concurrent_syncs: u16,
+    pub max_concurrent_syncs: PerKind<u16>,
     /// Whether a lease decides who works.
-    pub leader_election: bool,
+    pub leader_election: LeaderElection,
     /// Namespace of the lease, if it was named.
     pub leader_election_namespace: Option<String>,
     /// How long the lease is valid, and how often it is renewed.
@@ -88,6 +101,17 @@ pub enum DeletionPolicy {
     Delete,
     /// It is left as it is.
     Retain,
+}
+
+/// Whether a lease decides who works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaderElection {
+    /// It does.
+    On,
+    /// It does where the account may use the lease; upstream's chart grants that only to who asks for an election.
+    IfAllowed,
+    /// Everyone works at once.
+    Off,
 }
 
 /// What `Ready` of a JobRun follows.
@@ -142,7 +166,6 @@ impl Settings {
 impl TryFrom<Args> for Settings {
     type Error = SettingsError;
 
-    #[expect(clippy::too_many_lines, reason = "a few lines for each flag, and nothing else")]
     fn try_from(args: Args) -> Result<Self, SettingsError> {
         // Without `..`, so that a flag that nothing reads doesn't compile.
         let Args {
@@ -154,24 +177,23 @@ impl TryFrom<Args> for Settings {
             aws_quotas,
             metrics_addr,
             healthz_addr,
+            http_client_timeout,
             log_level,
             enable_development_logging,
             watch_namespace,
             watch_selectors,
             resource_tags,
             deletion_policy,
-            reconcile_default_max_concurrent_syncs,
-            enable_leader_election,
-            leader_election_namespace,
-            leader_election_lease_duration,
-            leader_election_renew_deadline,
-            leader_election_retry_period,
+            reconcile,
+            election,
             enable_cross_namespace,
             enable_field_export_reconciler,
             job_ready_policy,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
-        let mut check = Problems(problems);
+        let mut check = Check { problems, warnings };
+        let Reconcile { worked_on, resync_period, max_concurrent_syncs } = check.reconcile(&reconcile);
+        let (leader_election, leader_election_namespace, lease_times) = check.election(&election);
         let allow_unsafe_aws_endpoint_urls =
             check.or("--allow-unsafe-aws-endpoint-urls", false, switch(&allow_unsafe_aws_endpoint_urls));
         let settings = Self {
@@ -197,9 +219,15 @@ impl TryFrom<Args> for Settings {
                 Quotas::Off,
                 Quotas::parse(&aws_quotas).map_err(|error| error.to_string()),
             ),
-            metrics_addr: check.or("--metrics-addr", None, address(&metrics_addr)),
+            metrics_addr: check.or("--metrics-addr", None, metrics_address(&metrics_addr)),
             healthz_addr: check.or("--healthz-addr", None, address(&healthz_addr)),
-            log_level: check.or("--log-level", LogLevel::Info, level(&log_level)),
+            http_client_timeout: check.or(
+                "--http-client-timeout",
+                timing::STEP,
+                request_timeout(&http_client_timeout),
+            ),
+            // Upstream takes it without a word; not to start is worse than to log too much or too little.
+            log_level: check.or_warn("--log-level", LogLevel::Info, level(&log_level)),
             development_logging: check.or(
                 "--enable-development-logging",
                 false,
@@ -217,26 +245,12 @@ impl TryFrom<Args> for Settings {
                 DeletionPolicy::Delete,
                 deletion(&deletion_policy),
             ),
-            max_concurrent_syncs: check.or(
-                "--reconcile-default-max-concurrent-syncs",
-                1,
-                concurrency(&reconcile_default_max_concurrent_syncs),
-            ),
-            leader_election: check.or("--enable-leader-election", true, switch(&enable_leader_election)),
-            leader_election_namespace: check.or(
-                "--leader-election-namespace",
-                None,
-                optional_namespace(&leader_election_namespace),
-            ),
-            lease_times: LeaseTimes::parse(
-                &leader_election_lease_duration,
-                &leader_election_renew_deadline,
-                &leader_election_retry_period,
-            )
-            .unwrap_or_else(|problems| {
-                check.0.extend(problems);
-                LeaseTimes::default()
-            }),
+            worked_on,
+            resync_period,
+            max_concurrent_syncs,
+            leader_election,
+            leader_election_namespace,
+            lease_times,
             cross_namespace: check.or("--enable-cross-namespace", true, switch(&enable_cross_namespace)),
             field_exports: check.or(
                 "--enable-field-export-reconciler",
@@ -248,171 +262,9 @@ impl TryFrom<Args> for Settings {
                 JobReadyPolicy::Outcome,
                 ready(&job_ready_policy),
             ),
-            warnings,
+            warnings: check.warnings,
         };
-        if check.0.is_empty() { Ok(settings) } else { Err(SettingsError::Problems(check.0)) }
-    }
-}
-
-/// Collects what is wrong, so that a user repairs everything at once.
-struct Problems(Vec<String>);
-
-impl Problems {
-    /// The value, or a stand-in that is never used because the problem is kept.
-    fn or<T>(&mut self, flag: &str, stand_in: T, value: Result<T, String>) -> T {
-        value.unwrap_or_else(|problem| {
-            self.0.push(format!("{flag} {problem}"));
-            stand_in
-        })
-    }
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    go_bool(text).ok_or_else(|| format!("is `{text}`: use true or false"))
-}
-
-pub(crate) fn region(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err("is empty: give the region, such as eu-central-1, here or in AWS_REGION".to_owned());
-    }
-    if text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("is `{text}`, which is no region: use a code such as eu-central-1"))
-    }
-}
-
-/// Checks an endpoint URL; empty is none.
-pub(crate) fn endpoint(text: &str, allow_unsafe: bool) -> Result<Option<String>, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let malformed =
-        || format!("is `{text}`, which is no endpoint URL: use the form https://host[:port][/path]");
-    let uri: Uri = text.parse().map_err(|_| malformed())?;
-    let host = uri.host().unwrap_or_default();
-    if host.is_empty()
-        || uri.query().is_some()
-        || uri.authority().is_some_and(|part| part.as_str().contains('@'))
-    {
-        return Err(malformed());
-    }
-    match uri.scheme_str() {
-        Some("https") => Ok(Some(text.to_owned())),
-        Some("http") if allow_unsafe => Ok(Some(text.to_owned())),
-        Some("http") => {
-            Err(format!("is `{text}`, which is not https: add --allow-unsafe-aws-endpoint-urls to accept it"))
-        }
-        _ => Err(malformed()),
-    }
-}
-
-/// Reads `host:port` or Go's `:port`; Go's `0` and nothing at all mean that nothing is served.
-fn address(text: &str) -> Result<Option<SocketAddr>, String> {
-    let text = text.trim();
-    if text.is_empty() || text == "0" {
-        return Ok(None);
-    }
-    let parsed = match text.split_once(':') {
-        Some(("", port)) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
-        Some(("localhost", port)) => {
-            port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        }
-        _ => text.parse().ok(),
-    };
-    parsed
-        .map(Some)
-        .ok_or_else(|| format!("is `{text}`, which is no address: use the form 0.0.0.0:8080, or 0 for none"))
-}
-
-fn level(text: &str) -> Result<LogLevel, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "trace" => Ok(LogLevel::Trace),
-        "debug" => Ok(LogLevel::Debug),
-        "" | "info" => Ok(LogLevel::Info),
-        "warn" | "warning" => Ok(LogLevel::Warn),
-        // The levels above error are upstream's; nothing of ours is logged at them.
-        "error" | "dpanic" | "panic" | "fatal" => Ok(LogLevel::Error),
-        _ => Err(format!("is `{text}`: use trace, debug, info, warn or error")),
-    }
-}
-
-fn namespaces(text: &str) -> Result<Vec<String>, String> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut names = Vec::new();
-    for part in text.split(',') {
-        if part.trim().is_empty() {
-            return Err(format!("is `{text}`, which has a blank entry: remove the comma too many"));
-        }
-        let name = namespace(part)?;
-        if names.contains(&name) {
-            return Err(format!("names `{name}` twice: remove one of them"));
-        }
-        names.push(name);
-    }
-    Ok(names)
-}
-
-fn optional_namespace(text: &str) -> Result<Option<String>, String> {
-    if text.trim().is_empty() { Ok(None) } else { namespace(text).map(Some) }
-}
-
-fn namespace(text: &str) -> Result<String, String> {
-    let name = text.trim();
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let label =
-        name.len() <= 63 && name.bytes().all(allowed) && !name.starts_with('-') && !name.ends_with('-');
-    if label && !name.is_empty() {
-        Ok(name.to_owned())
-    } else {
-        Err(format!(
-            "has `{name}`, which can't be a namespace: use up to 63 of a-z, 0-9 and - that don't start or end in -"
-        ))
-    }
-}
-
-fn tags(texts: &[String]) -> Result<Vec<(String, String)>, String> {
-    let mut tags: Vec<(String, String)> = Vec::new();
-    // One empty text is how a chart says that there are none.
-    for part in texts.iter().filter(|text| !text.trim().is_empty()).flat_map(|text| text.split(',')) {
-        let part = part.trim();
-        let (key, value) = part
-            .split_once('=')
-            .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| format!("has `{part}`, which is no tag: use the form key=value,key=value"))?;
-        if tags.iter().any(|(known, _)| known == key) {
-            return Err(format!("gives the tag `{key}` twice: remove one of them"));
-        }
-        tags.push((key.to_owned(), value.to_owned()));
-    }
-    Ok(tags)
-}
-
-fn deletion(text: &str) -> Result<DeletionPolicy, String> {
-    match text.trim() {
-        "" | "delete" => Ok(DeletionPolicy::Delete),
-        "retain" => Ok(DeletionPolicy::Retain),
-        _ => Err(format!("is `{text}`: use delete or retain")),
-    }
-}
-
-fn concurrency(text: &str) -> Result<u16, String> {
-    text.trim()
-        .parse()
-        .ok()
-        .filter(|number| *number >= 1)
-        .ok_or_else(|| format!("is `{text}`: use a whole number from 1 to {}", u16::MAX))
-}
-
-fn ready(text: &str) -> Result<JobReadyPolicy, String> {
-    match text.trim() {
-        "outcome" => Ok(JobReadyPolicy::Outcome),
-        "synced" => Ok(JobReadyPolicy::Synced),
-        _ => Err(format!("is `{text}`: use outcome or synced")),
+        if check.problems.is_empty() { Ok(settings) } else { Err(SettingsError::Problems(check.problems)) }
     }
 }
 

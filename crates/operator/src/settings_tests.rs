@@ -1,6 +1,7 @@
 //! What the flags mean, in tables.
 
 use super::*;
+use crate::metrics::Kind;
 
 /// Reads a command line as if the environment were empty.
 fn read(arguments: &str) -> Result<Settings, SettingsError> {
@@ -43,8 +44,11 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
             ("services.k8s.aws/namespace".to_owned(), "%K8S_NAMESPACE%".to_owned()),
         ],
         deletion_policy: DeletionPolicy::Delete,
-        max_concurrent_syncs: 20,
-        leader_election: true,
+        http_client_timeout: Duration::from_secs(10),
+        worked_on: WorkedOn::default(),
+        resync_period: PerKind::new(Duration::from_mins(10), []),
+        max_concurrent_syncs: PerKind::new(20, []),
+        leader_election: LeaderElection::IfAllowed,
         leader_election_namespace: None,
         lease_times: LeaseTimes::default(),
         cross_namespace: true,
@@ -65,12 +69,13 @@ fn a_flag_is_read_as_go_reads_it() {
         "the last one counts"
     );
     for (arguments, expected) in [
-        ("--enable-leader-election", true),
-        ("--enable-leader-election=true", true),
-        ("--enable-leader-election=1", true),
-        ("--enable-leader-election=false", false),
-        ("--enable-leader-election=F", false),
-        ("--enable-leader-election --log-level debug", true),
+        ("--enable-leader-election", LeaderElection::On),
+        ("--enable-leader-election=true", LeaderElection::On),
+        ("--enable-leader-election=1", LeaderElection::On),
+        ("--enable-leader-election=false", LeaderElection::Off),
+        ("--enable-leader-election=F", LeaderElection::Off),
+        ("--enable-leader-election=auto", LeaderElection::IfAllowed),
+        ("--enable-leader-election --log-level debug", LeaderElection::On),
     ] {
         assert_eq!(settings(arguments).leader_election, expected, "{arguments}");
     }
@@ -81,16 +86,42 @@ fn a_flag_is_read_as_go_reads_it() {
 }
 
 #[test]
-fn the_arguments_of_upstreams_chart_start_the_operator() {
-    let chart = settings(
-        "--aws-region eu-west-1 --aws-endpoint-url= --aws-identity-endpoint-url= --log-level info --resource-tags a=b,c=d \
-         --watch-namespace= --watch-selectors= --deletion-policy delete --reconcile-resources JobRun,VirtualCluster \
-         --reconcile-default-resync-seconds 36000 --reconcile-default-max-concurrent-syncs 1 --feature-gates= \
-         --enable-carm=true --enable-cross-namespace=true",
+fn a_period_and_a_number_of_passes_are_a_kinds_own_or_those_of_all() {
+    let both = settings(
+        "--reconcile-default-resync-seconds 60 --reconcile-resource-resync-seconds VirtualCluster=5 \
+         --reconcile-default-max-concurrent-syncs 4 --reconcile-resource-max-concurrent-syncs JobRun=30",
     );
-    assert_eq!(chart.aws_region, "eu-west-1");
-    assert_eq!(chart.max_concurrent_syncs, 1);
-    assert_eq!(chart.warnings, ["--enable-carm=true has no effect in this version"]);
+    let [runs, clusters] = [Kind::JobRun, Kind::VirtualCluster];
+    assert_eq!([runs, clusters].map(|kind| both.max_concurrent_syncs.of(kind)), [30, 4]);
+    assert_eq!([runs, clusters].map(|kind| both.resync_period.of(kind).as_secs()), [60, 5]);
+    assert_eq!(both.warnings, Vec::<String>::new());
+    assert_eq!(
+        settings("--reconcile-default-resync-seconds 0").resync_period.of(clusters),
+        timing::CLUSTER_RESYNC
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_told_and_not_refused() {
+    for (argument, words) in [
+        (
+            "--enable-webhook-server",
+            "--enable-webhook-server=true has no effect because no webhook is needed",
+        ),
+        ("--webhook-server-addr=:9443", "has no effect because no webhook is needed"),
+        ("--aws-endpoint-use-path-style", "has no effect because it is about S3"),
+        (
+            "--reconcile-resource-resync-seconds=JobRun=15",
+            "has no effect for JobRun: live runs are looked at",
+        ),
+        ("--log-level=loud", "--log-level is `loud`, for which info is taken: use trace, debug"),
+    ] {
+        let warnings = settings(argument).warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains(words), "{argument}: {warnings:?}");
+    }
+    for argument in ["--enable-webhook-server=false", "--webhook-server-addr=0.0.0.0:9433"] {
+        assert_eq!(settings(argument).warnings, Vec::<String>::new(), "{argument}");
+    }
 }
 
 #[test]
@@ -109,6 +140,12 @@ fn values_are_read() {
     );
     assert_eq!(settings("--metrics-addr=[::]:9090").metrics_addr, Some("[::]:9090".parse().unwrap()));
     assert_eq!(settings("--metrics-addr=0").metrics_addr, None);
+    assert_eq!(settings("--metrics-addr=").metrics_addr, Some("0.0.0.0:8080".parse().unwrap()));
+    assert_eq!(settings("--healthz-addr=").healthz_addr, None);
+    for (timeout, seconds) in [("30s", 30), ("1m", 60), ("60s", 60), ("0", 60), ("0s", 60), ("2h", 60)] {
+        let settings = settings(&format!("--http-client-timeout={timeout}"));
+        assert_eq!(settings.http_client_timeout.as_secs(), seconds, "{timeout}");
+    }
     assert_eq!(settings("--deletion-policy=retain").deletion_policy, DeletionPolicy::Retain);
     assert!(!settings("--enable-cross-namespace=false").cross_namespace);
     assert!(!settings("--enable-field-export-reconciler=false").field_exports);
@@ -138,16 +175,17 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ("--aws-identity-endpoint-url=https://u:p@x", "which is no endpoint URL"),
         ("--aws-quotas=Start=1:1", "--aws-quotas unknown operation `Start`: use one of all, CancelJobRun"),
         ("--metrics-addr=8080", "--metrics-addr is `8080`, which is no address"),
-        ("--log-level=loud", "--log-level is `loud`: use trace, debug, info, warn or error"),
         ("--watch-namespace=a,,b", "--watch-namespace is `a,,b`, which has a blank entry"),
         ("--watch-namespace=a,a", "--watch-namespace names `a` twice"),
+        ("--watch-namespace=,", "which has a blank entry"),
         ("--watch-namespace=A", "--watch-namespace has `A`, which can't be a namespace"),
         ("--resource-tags=a", "--resource-tags has `a`, which is no tag: use the form key=value,key=value"),
         ("--resource-tags=a=1,a=2", "--resource-tags gives the tag `a` twice"),
         ("--deletion-policy=orphan", "--deletion-policy is `orphan`: use delete or retain"),
+        ("--deletion-policy=", "--deletion-policy is ``: use delete or retain"),
         ("--reconcile-default-max-concurrent-syncs=0", "is `0`: use a whole number from 1 to 65535"),
         ("--reconcile-default-max-concurrent-syncs -1", "is `-1`: use a whole number from 1 to 65535"),
-        ("--enable-leader-election=maybe", "--enable-leader-election is `maybe`: use true or false"),
+        ("--enable-leader-election=maybe", "--enable-leader-election is `maybe`: use true, false or auto"),
         (
             "--leader-election-lease-duration=9s",
             "--leader-election-renew-deadline is 10s: use less than the lease duration, 9s",
@@ -155,7 +193,18 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ("--leader-election-retry-period=soon", "--leader-election-retry-period is `soon`"),
         ("--job-ready-policy=x", "--job-ready-policy is `x`: use outcome or synced"),
         ("--watch-selectors=a=b,", "--watch-selectors has the key ``"),
-        ("--reconcile-resources=JobRun", "--reconcile-resources=JobRun is not supported in this version"),
+        ("--reconcile-resources=JobRun,,", "--reconcile-resources is `JobRun,,`, which has a blank entry"),
+        ("--reconcile-resources=JobRun,JobRun", "--reconcile-resources names `JobRun` twice"),
+        ("--reconcile-resources=Bucket", "names the kind `Bucket`, which is none of this operator's"),
+        ("--reconcile-default-resync-seconds=-1", "--reconcile-default-resync-seconds is `-1`: use a whole"),
+        ("--reconcile-resource-resync-seconds=JobRun", "is `JobRun`: use the form Kind=number"),
+        ("--reconcile-resource-resync-seconds=VirtualCluster=0", "with a whole number above 0"),
+        ("--reconcile-resource-resync-seconds=virtualcluster=5", "use JobRun or VirtualCluster"),
+        ("--reconcile-resource-max-concurrent-syncs=JobRun=-3", "with a whole number above 0"),
+        ("--http-client-timeout=60", "--http-client-timeout is `60`, which is no time: use the form 30s"),
+        ("--http-client-timeout=-5s", "which is no time"),
+        ("--webhook-server-addr=9433", "--webhook-server-addr is `9433`, which is no address"),
+        ("--enable-webhook-server=maybe", "--enable-webhook-server is `maybe`: use true or false"),
     ] {
         let problems = problems(arguments);
         assert_eq!(problems.len(), 1, "{arguments}: {problems:?}");
@@ -165,7 +214,8 @@ fn a_problem_names_the_flag_and_the_remedy() {
 
 #[test]
 fn all_problems_are_told_at_once() {
-    let all =
-        problems("--aws-region= --log-level=loud --deletion-policy=x --aws-quotas= --watch-selectors=a=%");
+    let all = problems(
+        "--aws-region= --reconcile-resources=x --deletion-policy=x --aws-quotas= --watch-selectors=a=%",
+    );
     assert_eq!(all.len(), 5, "{all:?}");
 }

@@ -6,7 +6,9 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 
+use crate::log_lines::Lines;
 use crate::settings::{LogLevel, Settings};
 
 /// The environment variable with the finer filter that wins over the flag.
@@ -31,8 +33,7 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
     if terminal || settings.development_logging {
         builder.with_ansi(terminal).with_target(false).try_init()
     } else {
-        // The names of spans without their fields would say nothing, and their fields are in the current span.
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        builder.fmt_fields(JsonFields::new()).event_format(Lines).try_init()
     }
     .map_err(|error| anyhow::anyhow!("the log can't be started: {error}"))
 }

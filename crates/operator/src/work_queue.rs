@@ -93,26 +93,40 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
         }
     }
 
-    /// Asks for a pass; another one follows if one is under way.
-    pub fn push(&mut self, object: T, class: Class, now: Instant) {
+    /// Asks for a pass; another one follows if one is under way. Says whether it wasn't asked for yet.
+    pub fn push(&mut self, object: T, class: Class, now: Instant) -> bool {
         match self.places.get_mut(&object) {
-            Some(Place::Waiting(waiting)) => *waiting = (*waiting).max(class),
-            Some(Place::Running { again, .. }) => *again = (*again).max(Some(class)),
+            Some(Place::Waiting(waiting)) => {
+                *waiting = (*waiting).max(class);
+                false
+            }
+            Some(Place::Running { again, .. }) => {
+                let is_new = again.is_none();
+                *again = (*again).max(Some(class));
+                is_new
+            }
             None => {
                 self.places.insert(object.clone(), Place::Waiting(class));
                 self.lanes.of(class).waiting.push_back((object, now));
+                true
             }
         }
     }
 
-    /// The next object to make a pass over, if one may begin.
-    pub fn pop(&mut self, now: Instant) -> Option<T> {
+    /// The next object to make a pass over, if one may begin, and since when it has waited.
+    pub fn pop(&mut self, now: Instant) -> Option<(T, Instant)> {
         let (from, lane) = self.next(now)?;
-        let (object, _) = self.lanes.of(from).waiting.pop_front()?;
+        let (object, since) = self.lanes.of(from).waiting.pop_front()?;
         self.lanes.of(lane).running += 1;
         self.last = lane;
         self.places.insert(object.clone(), Place::Running { lane, again: None });
-        Some(object)
+        Some((object, since))
+    }
+
+    /// How many objects wait, and over how many a pass is made.
+    pub fn lengths(&self) -> (usize, usize) {
+        let running = self.lanes.running();
+        (self.places.len().saturating_sub(running), running)
     }
 
     /// From which class the next object comes, and in which lane it goes.
@@ -222,7 +236,7 @@ mod tests {
     use super::*;
 
     fn taken(queue: &mut WorkQueue<u32>, now: Instant) -> Vec<u32> {
-        std::iter::from_fn(|| queue.pop(now)).collect()
+        std::iter::from_fn(|| queue.pop(now)).map(|(object, _)| object).collect()
     }
 
     #[test]
@@ -312,7 +326,7 @@ mod tests {
         for report in [1, 2] {
             queue.push(report, Class::Rest, now);
             assert!(!queue.is_idle());
-            assert_eq!(queue.pop(now), Some(report));
+            assert_eq!(queue.pop(now), Some((report, now)));
             queue.done(&report, now);
         }
         assert!(queue.is_idle());
@@ -325,7 +339,7 @@ mod tests {
         queue.push(2, Class::Start, now);
         queue.push(3, Class::Rest, now);
         let mut order = Vec::new();
-        while let Some(object) = queue.pop(now) {
+        while let Some((object, _)) = queue.pop(now) {
             assert_eq!(queue.pop(now), None);
             queue.done(&object, now);
             order.push(object);
@@ -338,10 +352,9 @@ mod tests {
     fn what_an_object_is_pushed_for_during_its_pass_follows_it_once() {
         let (mut queue, now) = (WorkQueue::new(4), Instant::now());
         queue.push(1, Class::Start, now);
-        assert_eq!(queue.pop(now), Some(1));
-        queue.push(1, Class::Rest, now);
-        queue.push(1, Class::Rest, now);
-        assert_eq!(queue.pop(now), None, "never twice at the same time");
+        assert_eq!(queue.pop(now), Some((1, now)));
+        assert!(queue.push(1, Class::Rest, now) && !queue.push(1, Class::Rest, now));
+        assert_eq!((queue.pop(now), queue.lengths()), (None, (0, 1)), "never twice at the same time");
         queue.done(&1, now);
         assert_eq!(taken(&mut queue, now), [1]);
         queue.done(&1, now);

@@ -56,17 +56,18 @@ fn compare_calls(metrics: &Metrics, calls: &[&LoggedRequest], compare: &mut impl
             *by_code.entry(code).or_default() += 1;
         }
     }
-    let requests = "ack_outbound_api_requests_total";
+    // A call may take two requests.
+    let requests = "emrcontainers_aws_attempts_total";
     for (operation, is) in &by_operation {
-        compare(operation, metrics.sum(requests, &[("op_id", operation)]), *is);
+        compare(operation, metrics.sum(requests, &[("op", operation)]), *is);
     }
     compare("calls of AWS", metrics.sum(requests, &[]), by_operation.values().sum());
-    let errors = "ack_outbound_api_requests_error_total";
     for (code, is) in &by_code {
-        let counted = metrics.sum(errors, &[("status_code", &code.to_string())]);
+        let counted = metrics.sum(requests, &[("status_code", &code.to_string())]);
         compare(&format!("errors {code}"), counted, *is);
     }
-    compare("errors of AWS", metrics.sum(errors, &[]), by_code.values().sum());
+    let succeeded = metrics.sum(requests, &[("status_code", "200")]);
+    compare("errors of AWS", metrics.sum(requests, &[]) - succeeded, by_code.values().sum());
     let accepted = calls.iter().filter(|call| call.operation == "StartJobRun" && call.status == Some(200));
     compare("submissions", metrics.sum("emrcontainers_job_run_submissions_total", &[]), accepted.count());
 }
@@ -111,7 +112,7 @@ mod tests {
                 .unwrap();
         let right = "emrcontainers_leader 1\n\
             emrcontainers_job_runs{state=\"COMPLETED\"} 1\nemrcontainers_job_run_submissions_total 1\n\
-            ack_outbound_api_requests_total{op_id=\"StartJobRun\"} 1\n";
+            emrcontainers_aws_attempts_total{op=\"StartJobRun\",status_code=\"200\"} 1\n";
         let wrong = |page: &str| {
             let counted = Counted { access_key: "K".to_owned(), metrics: Metrics::parse(page) };
             judge(&[counted], std::slice::from_ref(&run), std::slice::from_ref(&call)).len()
@@ -120,13 +121,11 @@ mod tests {
         assert_eq!(wrong(&right.replace("leader 1", "leader 0")), 1);
         assert_eq!(wrong(&right.replace("COMPLETED\"} 1", "RUNNING\"} 1")), 2);
         assert_eq!(wrong(&right.replace("submissions_total 1", "submissions_total 2")), 1);
-        assert_eq!(wrong(&right.replace("StartJobRun\"} 1", "StartJobRun\"} 2")), 2);
-        for more in [
-            "emrcontainers_poller_tracked_runs 1\n",
-            "emrcontainers_quota_waiting 1\n",
-            "ack_outbound_api_requests_error_total{status_code=\"500\"} 1\n",
-        ] {
+        assert_eq!(wrong(&right.replace("status_code=\"200\"} 1", "status_code=\"200\"} 2")), 2);
+        for more in ["emrcontainers_poller_tracked_runs 1\n", "emrcontainers_quota_waiting 1\n"] {
             assert_eq!(wrong(&format!("{right}{more}")), 1, "{more}");
         }
+        let failed = "emrcontainers_aws_attempts_total{op=\"ListJobRuns\",status_code=\"500\"} 1\n";
+        assert_eq!(wrong(&format!("{right}{failed}")), 2, "a call and an error too many");
     }
 }

@@ -87,10 +87,8 @@ pub(super) async fn watches(replicas: &Replicas) -> bool {
 
 /// How many calls the operator has given up, or lost.
 pub(super) async fn unanswered(replicas: &Replicas) -> Evidence {
-    measured(replicas, |metrics| {
-        metrics.sum("ack_outbound_api_requests_error_total", &[("status_code", "0")])
-    })
-    .await
+    measured(replicas, |metrics| metrics.sum("emrcontainers_aws_attempts_total", &[("status_code", "0")]))
+        .await
 }
 
 fn slow_passes(metrics: &Metrics) -> f64 {

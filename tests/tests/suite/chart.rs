@@ -49,7 +49,10 @@ async fn values_that_can_not_work_are_refused_by_name() -> Result<()> {
         ("deletionPolicy=forget", "deletionPolicy"),
         ("jobReadyPolicy=maybe", "jobReadyPolicy"),
         ("resourceTags={novalue}", "resourceTags"),
-        ("reconcile.defaultMaxConcurrentSyncs=0", "defaultMaxConcurrentSyncs"),
+        ("reconcile.defaultMaxConcurrentSyncs=-1", "defaultMaxConcurrentSyncs"),
+        ("reconcile.resourceResyncPeriods.VirtualCluster=0", "VirtualCluster"),
+        ("reconcile.resourceMaxConcurrentSyncs.Bucket=1", "Bucket"),
+        ("aws.http_client_timeout=60", "http_client_timeout"),
         ("reconcile.resources={FieldExport}", "resources"),
         ("leaderElection.enabled=perhaps", "enabled"),
         ("leaderElection.leaseDuration=15", "leaseDuration"),
@@ -131,14 +134,15 @@ async fn with_roles_in_one_namespace_only_the_operator_does_its_whole_work() -> 
     helm(plane, &[&["install", release, &chart, "--namespace", release][..], &VALUES, &scope].concat())
         .await?;
     let manifests = chart::manifests(plane, release, release).await?;
-    ensure!(
-        chart::of_kind(&manifests, "ClusterRole")
-            .chain(chart::of_kind(&manifests, "ClusterRoleBinding"))
-            .count()
-            == 0,
-        "nothing may be granted in other namespaces"
-    );
+    no_cluster_roles(&manifests)?;
     works_without_a_refusal(plane, &manifests, release, &[]).await
+}
+
+fn no_cluster_roles(manifests: &[DynamicObject]) -> Result<()> {
+    let roles = chart::of_kind(manifests, "ClusterRole");
+    let found = roles.chain(chart::of_kind(manifests, "ClusterRoleBinding")).count();
+    ensure!(found == 0, "nothing may be granted in other namespaces");
+    Ok(())
 }
 
 #[tokio::test]
@@ -154,6 +158,7 @@ async fn with_roles_in_two_namespaces_the_operator_works_in_both_and_sees_no_oth
     let set = ["--set", &scope];
     helm(plane, &[&["install", release, &chart, "--namespace", release][..], &VALUES, &set].concat()).await?;
     let manifests = chart::manifests(plane, release, release).await?;
+    no_cluster_roles(&manifests)?;
     objects::apply(&client, release, &virtual_cluster("unseen", "unseen")).await?;
     works_without_a_refusal(plane, &manifests, one.name(), &[two.name()]).await?;
     let unseen = objects::ours(&client, release, "VirtualCluster").get("unseen").await?;

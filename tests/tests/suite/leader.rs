@@ -1,42 +1,39 @@
-//! Who works: the lease of upstream's name, given back at SIGTERM, waited out after a crash unless the pod is the same,
-//! respected when it is another's.
+//! Who works: the lease of upstream's name, given back at SIGTERM, waited out after a crash unless the pod is the same.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::shared;
-use tests::manifest::{job_run, virtual_cluster};
+use tests::manifest::job_run;
 use tests::namespace::{self, Namespace};
 use tests::operator::{Builder, Operator};
-use tests::simulator::{all_calls, calls, quick, requests};
+use tests::simulator::{all_calls, quick, requests};
 use tests::wait;
 
 pub(crate) const LEASE: &str = "ack-emrcontainers.services.k8s.aws";
 /// What client-go gives a lease, and so upstream and we.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// Other times than the defaults.
-const SHORT: [&str; 3] = [
+pub(crate) const SHORT: [&str; 3] = [
     "--leader-election-lease-duration=4s",
     "--leader-election-renew-deadline=3s",
     "--leader-election-retry-period=500ms",
 ];
 /// What takes less didn't wait for a lease, also on a busy machine. On an idle one it is well below a second.
-const AT_ONCE: Duration = Duration::from_secs(5);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long a busy machine may take to notice that a lease has run out.
 const SLACK: Duration = Duration::from_secs(15);
 
-async fn holder(leases: &Api<Lease>) -> Result<Option<String>> {
+pub(crate) async fn holder(leases: &Api<Lease>) -> Result<Option<String>> {
     let lease = leases.get_opt(LEASE).await?;
     Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
 }
 
-async fn is_held(leases: &Api<Lease>) -> Result<String> {
+pub(crate) async fn is_held(leases: &Api<Lease>) -> Result<String> {
     wait::eventually(PATIENCE, "the lease should be held", async || holder(leases).await).await
 }
 
@@ -167,46 +164,6 @@ async fn acquired(leases: &Api<Lease>, last: Timestamp) -> Result<Duration> {
         Ok(taken.is_positive().then(|| taken.unsigned_abs()))
     })
     .await
-}
-
-#[tokio::test]
-async fn a_lease_that_upstreams_controller_holds_keeps_ours_idle() -> Result<()> {
-    let lease_namespace = Namespace::create(&shared().await?.client()?, "lead-other").await?;
-    let leases: Api<Lease> = Api::namespaced(shared().await?.client()?, lease_namespace.name());
-    // As client-go writes it.
-    let renew = async || -> Result<()> {
-        let now = Timestamp::now();
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE},
-            "spec": {
-                "holderIdentity": "ack-emrcontainers-controller-7c9f_0b3f", "leaseDurationSeconds": 15,
-                "acquireTime": format!("{now:.6}"), "renewTime": format!("{now:.6}"), "leaseTransitions": 4,
-            },
-        });
-        leases.patch(LEASE, &PatchParams::apply("ack").force(), &Patch::Apply(lease)).await?;
-        Ok(())
-    };
-    renew().await?;
-    let env =
-        TestEnv::with("lead-idle", quick(), |operator| operator.leader_election(lease_namespace.name()))
-            .await?;
-    env.apply(&virtual_cluster("vc", env.namespace())).await?;
-    // The whole life of a lease passes while the other renews it.
-    let began = Instant::now();
-    wait::eventually(PATIENCE, "the lease's duration should pass", async || {
-        renew().await?;
-        ensure!(all_calls(env.simulator()) == 0, "it acted: {:?}", env.simulator().counters());
-        Ok((began.elapsed() > LEASE_DURATION + Duration::from_secs(3)).then_some(()))
-    })
-    .await?;
-    let cluster = env.virtual_clusters().get("vc").await?;
-    ensure!(cluster.metadata.finalizers.is_none(), "it touched an object: {cluster:?}");
-    // The other one goes without giving it back.
-    env.condition(env.virtual_clusters(), "vc", "Ready", "True").await?;
-    let lease = leases.get(LEASE).await?.spec.context("a spec")?;
-    ensure!(lease.lease_transitions == Some(5), "transitions go on counting: {lease:?}");
-    ensure!(calls(env.simulator(), "CreateVirtualCluster") == 1);
-    Ok(())
 }
 
 #[tokio::test]

@@ -100,7 +100,6 @@ async fn readyz_names_permissions_that_are_withdrawn_and_opens_when_they_are_giv
             "[-]permissions are missing: grant the operator's account to",
             "get, list, watch, patch jobruns.emrcontainers.services.k8s.aws in all namespaces",
             "update virtualclusters.emrcontainers.services.k8s.aws/status in all namespaces",
-            "create, patch events.events.k8s.io in all namespaces",
         ])
         .await?;
     objects::apply_one(&installed.client, "", binding).await?;

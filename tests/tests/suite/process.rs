@@ -52,12 +52,12 @@ async fn what_cannot_work_is_said_at_once_and_all_together() -> Result<()> {
         (&["--aws-region=us-west-2", "--watch-namespace=a,a"], &[], &["names `a` twice"]),
         (
             &["--watch-namespace=A", "--deletion-policy=keep"],
-            &[("ACK_LOG_LEVEL", "loud")],
+            &[("RECONCILE_RESOURCES", "JobRun,Bucket")],
             &[
                 "--aws-region is empty",
                 "--watch-namespace has `A`",
                 "--deletion-policy is `keep`",
-                "--log-level is `loud`",
+                "--reconcile-resources names the kind `Bucket`",
             ],
         ),
     ];
@@ -106,7 +106,7 @@ async fn the_variables_of_upstreams_chart_stand_in_for_flags() -> Result<()> {
     let tags =
         [("owner", "me"), ("kind", "VirtualCluster")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     ensure!(cluster.tags == BTreeMap::from(tags), "{cluster:?}");
-    ensure!(operator.log().contains("\"level\":\"DEBUG\""), "the log should be finer");
+    ensure!(operator.log().contains("\"level\":\"debug\""), "the log should be finer");
     // Retained: the object goes, the cluster stays.
     api.delete("vc", &DeleteParams::default()).await?;
     wait::deleted(api, "vc", PATIENCE).await?;
@@ -263,6 +263,11 @@ async fn metrics_parse_are_documented_and_count_what_aws_counts() -> Result<()> 
     is("emrcontainers_job_runs", &[], 2.0)?;
     is("emrcontainers_poller_tracked_runs", &[], 0.0)?;
     is("emrcontainers_leader", &[], 1.0)?;
+    let passes = metrics.sum("emrcontainers_reconcile_passes_total", &[("kind", "jobrun")]);
+    is("controller_runtime_reconcile_total", &[("controller", "jobrun")], passes)?;
+    is("controller_runtime_max_concurrent_reconciles", &[("controller", "jobrun")], 20.0)?;
+    ensure!(passes > 3.0 && metrics.sum("workqueue_adds_total", &[("name", "jobrun")]) > 3.0);
+    ensure!(metrics.sum("rest_client_requests_total", &[("method", "PATCH"), ("code", "200")]) > 2.0);
     ensure!(metrics.sum("process_resident_memory_bytes", &[]) > 1e6);
     let readme = std::fs::read_to_string(tests::control_plane::repository().join("README.md"))?;
     for series in metrics.series().keys() {
@@ -285,11 +290,11 @@ async fn every_line_of_the_log_is_json_with_what_it_is_about() -> Result<()> {
     let mut of_object = 0;
     for line in log.lines() {
         let entry: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
-        for field in ["timestamp", "level", "message"] {
+        for field in ["ts", "level", "logger", "msg"] {
             ensure!(entry.get(field).is_some_and(Value::is_string), "no {field} in {line}");
         }
-        let span = entry.get("span").and_then(|span| span.get("object")).and_then(Value::as_str);
-        of_object += u32::from(span == Some("vc"));
+        let of_pass = entry["kind"] == "virtualcluster" && entry["namespace"] == env.namespace();
+        of_object += u32::from(of_pass && entry["name"] == "vc");
     }
     ensure!(of_object > 0, "a failed pass should be logged with its object's name: {log}");
     Ok(())

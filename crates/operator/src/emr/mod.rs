@@ -280,6 +280,16 @@ impl Client {
             Some(grant) => grant.used(),
             None => self.acquire(operation).await,
         }
+        let result = self.attempts(operation, send).await;
+        self.observer.call(operation, result.as_ref().err());
+        result
+    }
+
+    async fn attempts<T, E, F>(&self, operation: Operation, send: impl Fn() -> F) -> Result<T, EmrError>
+    where
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E, Response>>>,
+    {
         let error = match self.attempt(operation, Box::pin(send())).await {
             Err(error) if error.class == Class::Transient && error.code != TIMEOUT => error,
             result => return result,

@@ -14,6 +14,11 @@ pub trait Observer: Send + Sync {
         let _ = (operation, took, error);
     }
 
+    /// A call of an operation came to its end, after one attempt or more.
+    fn call(&self, operation: Operation, error: Option<&EmrError>) {
+        let _ = (operation, error);
+    }
+
     /// So many starts or cancels of a scope wait for quota now.
     fn waiting(&self, kind: Kind, waiting: usize) {
         let _ = (kind, waiting);

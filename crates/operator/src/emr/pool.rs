@@ -24,8 +24,6 @@ use crate::quotas::Quotas;
 
 /// The name in the user agent of every request.
 const APP_NAME: &str = "emrcontainers-operator";
-/// For how long one attempt may take. The service answers within a second; a pass must not hang on one that doesn't.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For how long STS may take with all its attempts.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -46,6 +44,8 @@ pub struct PoolConfig {
     pub endpoint_url: Option<String>,
     /// Where STS is, when not where AWS has it.
     pub identity_endpoint_url: Option<String>,
+    /// For how long one attempt may take. The service answers within a second; a pass must not hang on one that doesn't.
+    pub attempt_timeout: Duration,
     /// A file of PEM certificates to trust besides the system's: the value of `AWS_CA_BUNDLE`.
     pub ca_bundle: Option<PathBuf>,
     /// Credentials to use in place of the SDK's default chain (environment, IRSA, Pod Identity, …).
@@ -133,7 +133,7 @@ impl Pool {
             .region(Region::new(scope.region.clone()))
             // Every attempt must pass the limiter, so the SDK makes one only.
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts(ATTEMPT_TIMEOUT, ATTEMPT_TIMEOUT));
+            .timeout_config(timeouts(self.config.attempt_timeout, self.config.attempt_timeout));
         if let Some(url) = &self.config.endpoint_url {
             builder = builder.endpoint_url(url);
         }
@@ -145,8 +145,10 @@ impl Pool {
 
     /// Asks STS who we are.
     pub async fn identity(&self) -> Result<Identity, PoolError> {
-        let mut builder = aws_sdk_sts::config::Builder::from(&self.base)
-            .timeout_config(timeouts(ATTEMPT_TIMEOUT, IDENTITY_TIMEOUT));
+        let mut builder = aws_sdk_sts::config::Builder::from(&self.base).timeout_config(timeouts(
+            self.config.attempt_timeout,
+            IDENTITY_TIMEOUT.max(self.config.attempt_timeout),
+        ));
         // Always set: the SDK would take AWS_ENDPOINT_URL, which names the EMR endpoint.
         let of_environment = std::env::var("AWS_ENDPOINT_URL_STS").ok().filter(|url| !url.is_empty());
         builder.set_endpoint_url(self.config.identity_endpoint_url.clone().or(of_environment));

@@ -53,6 +53,8 @@ impl Watched for FieldExport {
 
     const IS_REFERRED_TO: bool = false;
 
+    const UNSETTLED: Option<&'static str> = None;
+
     type End = NotOurs;
 
     fn prune(&mut self) {

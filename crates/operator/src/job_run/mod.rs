@@ -91,7 +91,8 @@ impl Reconciled for JobRun {
     }
 
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>> {
-        context.job_run_scopes.get(namespace, name)
+        let is_worked_on = context.settings.worked_on.includes(Self::KIND);
+        context.job_run_scopes.get(namespace, name).filter(|_| is_worked_on)
     }
 
     fn may_call(&self, context: &Context) -> bool {

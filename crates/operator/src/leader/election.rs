@@ -26,6 +26,18 @@ pub(super) struct Election {
     pub(super) leases: Api<Lease>,
     pub(super) identity: String,
     pub(super) times: LeaseTimes,
+    /// Whether to wait for a lease that may not be used.
+    pub(super) is_needed: bool,
+}
+
+/// How a candidacy ended.
+pub(super) enum Candidacy {
+    /// The lease is ours.
+    Won(Box<Term>),
+    /// This replica is to stop.
+    Stopped,
+    /// The first request was refused, and the lease isn't needed.
+    Forbidden(kube::Error),
 }
 
 /// The lease as we hold it.
@@ -45,21 +57,33 @@ enum Failure {
 }
 
 impl Election {
-    pub(super) fn new(client: Client, namespace: &str, identity: &str, times: LeaseTimes) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity: identity.to_owned(), times }
+    pub(super) fn new(
+        client: Client,
+        namespace: &str,
+        identity: &str,
+        times: LeaseTimes,
+        is_needed: bool,
+    ) -> Self {
+        Self { leases: Api::namespaced(client, namespace), identity: identity.to_owned(), times, is_needed }
     }
 
-    /// Waits until the lease is ours; `None` after `stop`. No request is given up for that: it could have given us the lease.
-    pub(super) async fn win(&self, stop: &CancellationToken) -> Option<Term> {
+    /// Waits until the lease is ours, or `stop`. No request is given up for that: it could have given us the lease.
+    pub(super) async fn win(&self, stop: &CancellationToken) -> Candidacy {
         let mut freed = pin!(self.freed());
         let mut sighting = None;
+        let mut may_do_without = !self.is_needed;
         while !stop.is_cancelled() {
             let asked = Moment::now();
             let attempt = in_time(self.times.request(), self.take(&mut sighting)).await;
             let mut pause = self.times.retry_period.mul_f64(1.0 + rand::rng().random_range(0.0..JITTER));
             match attempt {
-                Ok(Some(lease)) => return Some(self.term(lease, asked)),
+                Ok(Some(lease)) => return Candidacy::Won(Box::new(self.term(lease, asked))),
+                Err(Failure::Kube(error)) if may_do_without && is_forbidden(&error) => {
+                    return Candidacy::Forbidden(error);
+                }
                 Ok(None) => {
+                    // Who has seen another hold the lease can't do without it.
+                    may_do_without = false;
                     if let Some(seen) = &sighting {
                         pause = pause.min(Moment::now().until(seen.expires(self.times.lease_duration)));
                     }
@@ -72,7 +96,7 @@ impl Election {
                 () = stop.cancelled() => {}
             }
         }
-        None
+        Candidacy::Stopped
     }
 
     /// Takes the lease if it is ours, nobody's, or has expired.
@@ -201,6 +225,10 @@ async fn in_time<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Failure> {
     Ok(timeout(limit, request).await.map_err(|_| Failure::Timeout(limit))??)
+}
+
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 fn unless_conflict(written: Result<Lease, kube::Error>) -> Result<Option<Lease>, kube::Error> {

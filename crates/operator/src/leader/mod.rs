@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fence::Fence;
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{LeaderElection, Settings};
 use crate::timing::RELEASE;
-use election::Election;
+use election::{Candidacy, Election};
 
 pub use identity::identity;
 
@@ -33,7 +33,7 @@ pub enum Outcome {
     NeverLed,
 }
 
-/// Runs `work` while this replica holds the lease, or just so if no lease is wanted. The fence that the work gets says
+/// Runs `work` while this replica holds the lease, or just so if no lease is wanted or can be had. The fence that the work gets says
 /// whether it may still act. After `stop` the work must end by itself; then the lease is given back.
 pub async fn run_as_leader<W: Future<Output = anyhow::Result<()>>>(
     settings: &Settings,
@@ -43,18 +43,26 @@ pub async fn run_as_leader<W: Future<Output = anyhow::Result<()>>>(
     stop: &CancellationToken,
     work: impl FnOnce(Fence) -> W,
 ) -> anyhow::Result<Outcome> {
-    if !settings.leader_election {
-        metrics.set_leader(true);
-        let result = work(Fence::open()).await;
-        metrics.set_leader(false);
-        return result.map(|()| Outcome::Worked);
-    }
-    let namespace = namespace_of_lease(settings);
-    tracing::info!(%namespace, lease = LEASE, identity, "waiting for the lease");
-    let election = Election::new(client, &namespace, identity, settings.lease_times);
-    let result = elect(&election, metrics, stop, work).await;
+    let result = if settings.leader_election == LeaderElection::Off {
+        work_without_lease(metrics, work).await
+    } else {
+        let namespace = namespace_of_lease(settings);
+        tracing::info!(%namespace, lease = LEASE, identity, "waiting for the lease");
+        let is_needed = settings.leader_election == LeaderElection::On;
+        let election = Election::new(client, &namespace, identity, settings.lease_times, is_needed);
+        let result = elect(&election, metrics, stop, work).await;
+        result.with_context(|| format!("as candidate for the lease {namespace}/{LEASE}"))
+    };
     metrics.set_leader(false);
-    result.with_context(|| format!("as candidate for the lease {namespace}/{LEASE}"))
+    result
+}
+
+async fn work_without_lease<W: Future<Output = anyhow::Result<()>>>(
+    metrics: &Metrics,
+    work: impl FnOnce(Fence) -> W,
+) -> anyhow::Result<Outcome> {
+    metrics.set_leader(true);
+    work(Fence::open()).await.map(|()| Outcome::Worked)
 }
 
 /// Where the lease is.
@@ -68,10 +76,21 @@ async fn elect<W: Future<Output = anyhow::Result<()>>>(
     stop: &CancellationToken,
     work: impl FnOnce(Fence) -> W,
 ) -> anyhow::Result<Outcome> {
-    let Some(term) = election.win(stop).await else {
-        // A request that was not answered in time may have been carried out.
-        release(election).await;
-        return Ok(Outcome::NeverLed);
+    let term = match election.win(stop).await {
+        Candidacy::Won(term) => *term,
+        Candidacy::Stopped => {
+            // A request that was not answered in time may have been carried out.
+            release(election).await;
+            return Ok(Outcome::NeverLed);
+        }
+        Candidacy::Forbidden(error) => {
+            tracing::warn!(
+                %error,
+                "no leader is elected, because the account may not use the lease: grant create, get and update on \
+                 leases.coordination.k8s.io and set --enable-leader-election, or turn it off, and run one replica"
+            );
+            return work_without_lease(metrics, work).await;
+        }
     };
     tracing::info!(identity = election.identity, "the lease is ours");
     metrics.set_leader(true);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use emrcontainers_api::condition;
 use emrcontainers_api::status::AckResourceMetadata;
@@ -21,6 +22,7 @@ use crate::emr::model::{self, CreateVirtualCluster, VirtualClusterFilter};
 use crate::emr::pool::Scope;
 use crate::pass::{Next, PassError, Progress};
 use crate::timing;
+use crate::watch::Watched;
 use crate::write::{self, Written};
 
 pub(super) type Result<T = Progress<VirtualCluster>> = std::result::Result<T, PassError>;
@@ -114,7 +116,7 @@ impl Pass<'_> {
         }
         // A creation that is repeated brings the cluster of the first request, which an edit may have followed.
         let is_equal = never_started || self.tag_change(&described.tags).is_empty();
-        let next = if is_equal { timing::CLUSTER_RESYNC } else { timing::LISTS_LAG_CHECK };
+        let next = if is_equal { self.resync_period() } else { timing::LISTS_LAG_CHECK };
         self.report_then(&Situation::Seen(&self.seen(described)), Next::After(next)).await
     }
 
@@ -195,7 +197,7 @@ impl Pass<'_> {
         if let Some(problem) = problem {
             return self.report_then(&Situation::Unequal(&seen, &problem.to_string()), Next::Backoff).await;
         }
-        let next = if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { timing::CLUSTER_RESYNC };
+        let next = if seen.state == TERMINATING { timing::TERMINATION_CHECK } else { self.resync_period() };
         match self.tags_problem() {
             // Only an edit helps, and that brings a pass.
             Some(why) => self.report_then(&Situation::Unequal(&seen, &why), Next::After(next)).await,
@@ -343,6 +345,11 @@ impl Pass<'_> {
     fn scope(&self) -> Scope {
         let place = self.cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
         self.context.scope(&**self.cluster, place.map(|place| place.region.as_str()))
+    }
+
+    /// When a cluster that is as it should be is read again.
+    fn resync_period(&self) -> Duration {
+        self.context.settings.resync_period.of(VirtualCluster::KIND)
     }
 
     pub(super) fn client(&self) -> Client {

@@ -79,8 +79,11 @@ impl Reconciled for VirtualCluster {
     }
 
     fn stored(context: &Context, namespace: &str, name: &str) -> Option<Arc<Self>> {
-        let selector = &context.settings.watch_selector;
-        context.cluster_scopes.get(namespace, name).filter(|cluster| selector.matches(cluster.labels()))
+        let settings = &context.settings;
+        let is_ours = |cluster: &Arc<Self>| {
+            settings.worked_on.includes(Self::KIND) && settings.watch_selector.matches(cluster.labels())
+        };
+        context.cluster_scopes.get(namespace, name).filter(is_ours)
     }
 
     async fn step(object: &Arc<Self>, context: &Context) -> Result<Progress<Self>, PassError> {

@@ -64,6 +64,7 @@ pub(crate) fn config(url: &str, observer: Arc<dyn Observer>) -> PoolConfig {
         region: "eu-west-1".to_owned(),
         endpoint_url: Some(url.to_owned()),
         identity_endpoint_url: Some(url.to_owned()),
+        attempt_timeout: std::time::Duration::from_secs(10),
         ca_bundle: None,
         credentials: Some(SharedCredentialsProvider::new(credentials)),
         quotas: Quotas::Off,
