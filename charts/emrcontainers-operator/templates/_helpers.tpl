@@ -49,6 +49,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- /* What the operator may do with the objects that it runs. Finalizers and annotations are changed by patching the
 object; `update` is for clients of the status and of the object that replace rather than patch. */ -}}
 {{- define "operator.rules" -}}
+{{- if .Values.readOnly }}
+{{- include "operator.readerRules" . }}
+{{- else -}}
 - apiGroups: [emrcontainers.services.k8s.aws]
   resources: [jobruns, virtualclusters]
   verbs: [get, list, watch, patch, update]
@@ -58,6 +61,7 @@ object; `update` is for clients of the status and of the object that replace rat
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end -}}
 {{- end -}}
 
 {{- define "operator.readerRules" -}}
@@ -119,6 +123,9 @@ operator's log speaks of them exactly then. */ -}}
 - {{ printf "--resource-tags=%s" (join "," $v.resourceTags) | quote }}
 - {{ printf "--deletion-policy=%s" $v.deletionPolicy }}
 - {{ printf "--job-ready-policy=%s" $v.jobReadyPolicy }}
+{{- if $v.readOnly }}
+- --read-only
+{{- end }}
 - {{ printf "--reconcile-default-max-concurrent-syncs=%d" (int $v.reconcile.defaultMaxConcurrentSyncs) }}
 {{- range $kind, $count := $v.reconcile.resourceMaxConcurrentSyncs }}
 - {{ printf "--reconcile-resource-max-concurrent-syncs=%s=%d" $kind (int $count) }}

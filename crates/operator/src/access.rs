@@ -64,7 +64,10 @@ impl Access {
     pub async fn keep_checking(self, settings: Settings, client: Client, work: Work) {
         let lease = settings.leader_election.then(|| leader::namespace_of_lease(&settings));
         let namespaces: Vec<_> = settings.watch_namespaces.iter().map(String::as_str).collect();
-        let needs = needs(&namespaces, lease.as_deref());
+        let mut needs = needs(&namespaces, lease.as_deref());
+        if settings.read_only {
+            needs.retain(Need::is_read);
+        }
         let mut before = None;
         loop {
             let now = self.check(&client, namespaces.first().copied(), &needs).await;

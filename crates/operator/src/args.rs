@@ -93,6 +93,9 @@ pub struct Args {
     /// Features to turn on or off, `Gate=true` separated by commas: ResourceAdoption, ReadOnlyResources, TeamLevelCARM, ServiceLevelCARM, IAMRoleSelector.
     #[arg(long, env = "FEATURE_GATES", default_value = "", value_name = "GATES")]
     pub feature_gates: String,
+    /// Write nothing, neither to AWS nor to Kubernetes, take no lease, and say what would be done.
+    #[arg(long, env = "READ_ONLY", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub read_only: String,
     /// The flags of upstream's that are accepted without an effect.
     #[command(flatten)]
     pub without_effect: WithoutEffect,

@@ -24,7 +24,7 @@ use crate::emr::limit::RunKey;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
 use crate::event::Events;
-use crate::fence::Fence;
+use crate::fence::{Fence, Moment};
 use crate::health::{Gate, Liveness, Readiness, Work};
 use crate::job_run::plan::virtual_cluster_of;
 use crate::memory::Memories;
@@ -33,6 +33,7 @@ use crate::observer::Counting;
 use crate::pass::Reconciled;
 use crate::runner;
 use crate::settings::Settings;
+use crate::shadow;
 use crate::store::Store;
 use crate::timing;
 use crate::virtual_cluster;
@@ -116,7 +117,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     })
     .await
     .context("the AWS side can't be set up")?;
-    let pool = Arc::new(pool);
+    let pool = Arc::new(if process.settings.read_only { pool.reading_only() } else { pool });
     let Some(((), identity)) =
         until(&stop, future::join(process.access.listable(), identity(&pool, &aws))).await
     else {
@@ -151,7 +152,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         access: process.access.clone(),
         started: Instant::now(),
         client: process.client.clone(),
-        writer: write::Writer { client: process.client.clone(), fence: process.fence.clone() },
+        writer: write::Writer { client: process.client.clone(), fence: fence_of_writes(&process) },
         settings: process.settings.clone(),
     });
     count_runs_on_scrape(&context);
@@ -167,6 +168,10 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         triggers(half, &context, hooks)
     });
     let of_runs = stream::select_all(run_triggers);
+    if process.settings.read_only {
+        shadow::run(context, of_clusters.boxed(), of_runs.boxed(), stores, stop).await;
+        return Ok(());
+    }
     let cluster_passes =
         runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), cluster_work, stop.clone());
     let run_passes = async {
@@ -187,6 +192,11 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         () = hints => Ok(()),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
     }
+}
+
+/// Whether writes may be made: in shadow mode never.
+fn fence_of_writes(process: &Process) -> Fence {
+    if process.settings.read_only { Fence::until(Moment::now()) } else { process.fence.clone() }
 }
 
 /// Receives the events of runs, if there is a queue for them. Not in /readyz: without them runs are observed all the same.

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod access_needs;
+pub mod adoption;
 pub mod args;
 pub mod busy;
 pub mod context;
@@ -32,6 +33,7 @@ mod runner_tests;
 pub mod selector;
 pub mod server;
 pub mod settings;
+pub mod shadow;
 pub mod store;
 #[cfg(test)]
 mod store_tests;

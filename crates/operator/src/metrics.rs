@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-pub use crate::metric_labels::{Dropped, HintOutcome, Kind, Look, Outcome, RunState};
+pub use crate::metric_labels::{Decision, Dropped, HintOutcome, Kind, Look, Outcome, RunState};
 use crate::process_metrics::ProcessMetrics;
 
 /// The content type of [`Metrics::encode`].
@@ -46,6 +46,12 @@ struct KindLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: RunState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    kind: Kind,
+    decision: Decision,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -111,6 +117,7 @@ struct Inner {
     passes: Family<PassLabels, Counter>,
     pass_seconds: Family<KindLabels, Histogram, Buckets>,
     job_runs: Family<StateLabels, Gauge>,
+    shadow_decisions: Family<DecisionLabels, Gauge>,
     submissions: Counter,
     apply_to_start: Histogram,
     state_lag: Histogram,
@@ -153,6 +160,10 @@ impl Metrics {
             passes: new.counter("emrcontainers_reconcile_passes", "Passes over one object, by how they ended."),
             pass_seconds: new.histogram("emrcontainers_reconcile_pass_seconds", "How long a pass took.", pass_seconds),
             job_runs: new.gauge("emrcontainers_job_runs", "JobRuns that exist, by state."),
+            shadow_decisions: new.gauge(
+                "emrcontainers_shadow_decisions",
+                "Objects by what would be done for them, with --read-only.",
+            ),
             submissions: new.counter("emrcontainers_job_run_submissions", "Runs that AWS accepted."),
             apply_to_start: new.histogram(
                 "emrcontainers_apply_to_start_seconds",
@@ -217,6 +228,11 @@ impl Metrics {
     /// There are `count` JobRuns in `state`.
     pub fn set_job_runs(&self, state: RunState, count: usize) {
         self.0.job_runs.get_or_create(&StateLabels { state }).set(saturating(count));
+    }
+
+    /// For `count` objects of a kind that would be done.
+    pub fn set_shadow_decisions(&self, kind: Kind, decision: Decision, count: usize) {
+        self.0.shadow_decisions.get_or_create(&DecisionLabels { kind, decision }).set(saturating(count));
     }
 
     /// AWS accepted a run, `after` its object was created.

@@ -20,6 +20,7 @@ use crate::selector;
 
 /// Everything that the command line and the environment decide.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "switches, which don't depend on each other")]
 pub struct Settings {
     /// Region of the AWS resources, unless the object names another; never empty.
     pub aws_region: String,
@@ -61,6 +62,8 @@ pub struct Settings {
     pub job_ready_policy: JobReadyPolicy,
     /// Which features are on.
     pub feature_gates: FeatureGates,
+    /// Whether nothing is written, and it is said what would be done.
+    pub read_only: bool,
     /// What to tell the user once the log works.
     pub warnings: Vec<String>,
 }
@@ -137,6 +140,7 @@ impl Settings {
 impl TryFrom<Args> for Settings {
     type Error = SettingsError;
 
+    #[expect(clippy::too_many_lines, reason = "a few lines for each flag, and nothing else")]
     fn try_from(args: Args) -> Result<Self, SettingsError> {
         // Without `..`, so that a flag that nothing reads doesn't compile.
         let Args {
@@ -162,12 +166,15 @@ impl TryFrom<Args> for Settings {
             leader_election_retry_period,
             job_ready_policy,
             feature_gates,
+            read_only,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
         let mut check = Problems(problems);
         let allow_unsafe_aws_endpoint_urls =
             check.or("--allow-unsafe-aws-endpoint-urls", false, switch(&allow_unsafe_aws_endpoint_urls));
+        let read_only = check.or("--read-only", false, switch(&read_only));
         let settings = Self {
+            read_only,
             aws_region: check.or("--aws-region", String::new(), region(&aws_region)),
             aws_endpoint_url: check.or(
                 "--aws-endpoint-url",
@@ -215,7 +222,9 @@ impl TryFrom<Args> for Settings {
                 1,
                 concurrency(&reconcile_default_max_concurrent_syncs),
             ),
-            leader_election: check.or("--enable-leader-election", true, switch(&enable_leader_election)),
+            // Who writes nothing needs no lease, and must not keep it from the one that does.
+            leader_election: check.or("--enable-leader-election", true, switch(&enable_leader_election))
+                && !read_only,
             leader_election_namespace: check.or(
                 "--leader-election-namespace",
                 None,

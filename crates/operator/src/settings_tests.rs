@@ -49,6 +49,7 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
         lease_times: LeaseTimes::default(),
         job_ready_policy: JobReadyPolicy::Outcome,
         feature_gates: FeatureGates::default(),
+        read_only: false,
         warnings: vec![],
     };
     assert_eq!(settings(""), expected);

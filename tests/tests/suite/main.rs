@@ -1,5 +1,6 @@
 //! Every end-to-end suite, in one binary so that one control plane serves the whole run: a module for each topic.
 
+mod adoption;
 mod api;
 mod bad_input;
 mod chart;
@@ -11,6 +12,7 @@ mod defects_virtual_cluster;
 mod demo;
 mod faults;
 mod fencing;
+mod hand_over;
 mod harness;
 mod hints;
 mod job_run;
@@ -28,4 +30,5 @@ mod restart;
 mod restore;
 mod samples;
 mod scope;
+mod shadow;
 mod virtual_cluster;

@@ -136,6 +136,7 @@ impl Pass<'_> {
             virtual_cluster_id,
             overrides,
             found: None,
+            advice: None,
         };
         Ok(self.accepted(submission))
     }

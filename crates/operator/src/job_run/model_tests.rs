@@ -114,6 +114,7 @@ fn submission(id: String, found: Option<Observed>) -> Submission {
         place: emrcontainers_api::status::AckResourceMetadata::default(),
         overrides: None,
         found,
+        advice: None,
     }
 }
 
@@ -233,6 +234,8 @@ impl World {
         let write = if run == self.run { write } else { Write::Fails };
         let target = Self::target();
         let view = View {
+            read_only: false,
+            adoption: true,
             run: &run,
             memory: &self.memory,
             observation: self.observation.as_ref(),
@@ -318,6 +321,9 @@ impl World {
                 None => self.release(write),
             },
             Step::Release => self.release(write),
+            Step::Misask(_) | Step::Adopt(..) | Step::Look(_) | Step::Missing => {
+                unreachable!("no annotation asks for that")
+            }
         }
     }
 

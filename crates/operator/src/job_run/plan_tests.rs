@@ -52,7 +52,7 @@ fn step_in(
     virtual_cluster: ClusterTarget,
 ) -> Step {
     let target = Target { virtual_cluster, default_tags: Vec::new() };
-    plan(&View { run, memory, observation, target: &target, retain: false })
+    plan(&View { run, memory, observation, target: &target, retain: false, read_only: false, adoption: true })
 }
 
 #[test]

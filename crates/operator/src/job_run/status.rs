@@ -15,7 +15,7 @@ use emrcontainers_api::overrides::ConfigurationOverrides;
 use emrcontainers_api::status::AckResourceMetadata;
 use jiff::Timestamp;
 
-use super::{plan, turn};
+use super::{adoption, plan, turn};
 use crate::emr::poll::Observed;
 use crate::settings::JobReadyPolicy;
 
@@ -52,6 +52,8 @@ pub enum Situation<'a> {
     Trouble(&'a str),
     /// The run can't be submitted as it is described.
     Refused(&'a str),
+    /// The annotations ask for what can't be done.
+    Misasked(&'a str),
     /// The service has accepted the run, and may have said something of it since.
     Submitted(&'a Submission, Option<&'a Observed>),
     /// The service said something of the run.
@@ -77,6 +79,8 @@ pub struct Submission {
     pub overrides: Option<ConfigurationOverrides>,
     /// What the service says of it, where it was found there and not started now.
     pub found: Option<Observed>,
+    /// What is to be told of a run that was taken over.
+    pub advice: Option<String>,
 }
 
 /// How statuses are written.
@@ -111,15 +115,30 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunSt
                 .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
                 .no(READY, TERMINAL, message)
                 .yes(STALLED, "Refused", &format!("{message}; {REFUSED_REMEDY}")),
+            Situation::Misasked(message) => Wanted::default()
+                .yes(TERMINAL, "", message)
+                .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
+                .no(READY, TERMINAL, message)
+                .yes(STALLED, condition::INVALID_ANNOTATION, message),
             Situation::Acknowledged if status.id.is_none() => return status,
             _ => submitted(references(manner), &status, manner.ready),
         };
-    let wanted = match turn::advice(run) {
-        Some(advice) => wanted.yes(ADVISORY, turn::INVALID_PRIORITY, &advice),
-        None => wanted,
+    let wanted = match (turn::advice(run), advice_on_spec(&before, situation)) {
+        (Some(advice), _) => wanted.yes(ADVISORY, turn::INVALID_PRIORITY, &advice),
+        (None, Some(advice)) => wanted.yes(ADVISORY, adoption::SPEC_DIFFERS, advice),
+        (None, None) => wanted,
     };
     status.conditions = wanted.apply(&before.conditions, manner.now);
     status
+}
+
+/// What is told of a run that isn't what the spec says: from when it was taken over on, since neither can change.
+fn advice_on_spec<'a>(before: &'a JobRunStatus, situation: &'a Situation<'_>) -> Option<&'a str> {
+    if let Situation::Submitted(submission, _) = situation {
+        return submission.advice.as_deref();
+    }
+    let told = condition::find(&before.conditions, ADVISORY)?;
+    told.message.as_deref().filter(|_| told.reason.as_deref() == Some(adoption::SPEC_DIFFERS))
 }
 
 /// Everything but the conditions.
@@ -135,7 +154,10 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
             status.last_handled_retry = plan::retry(run).map(str::to_owned);
             status.refusals = Some(status.refusals.unwrap_or_default().saturating_add(1));
         }
-        Situation::Reference { .. } | Situation::Waiting { .. } | Situation::Trouble(_)
+        Situation::Reference { .. }
+        | Situation::Waiting { .. }
+        | Situation::Trouble(_)
+        | Situation::Misasked(_)
             if status.id.is_none() =>
         {
             // A run that was refused and is tried again isn't failed any more.
@@ -165,6 +187,7 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
         Situation::Reference { .. }
         | Situation::Waiting { .. }
         | Situation::Trouble(_)
+        | Situation::Misasked(_)
         | Situation::CancelAsked
         | Situation::Lost
         | Situation::Acknowledged => {}

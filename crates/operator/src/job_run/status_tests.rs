@@ -55,6 +55,7 @@ fn submission(overrides: Option<ConfigurationOverrides>) -> Submission {
         place: emrcontainers_api::status::AckResourceMetadata::default(),
         overrides,
         found: None,
+        advice: None,
     }
 }
 

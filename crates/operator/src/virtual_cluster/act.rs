@@ -12,8 +12,8 @@ use emrcontainers_api::virtual_cluster::{
     ARRESTED, RUNNING, SchedulerConfiguration, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster,
 };
 
-use super::plan;
 use super::status::{SeenCluster, Situation};
+use super::{adoption, plan};
 use crate::context::Context;
 use crate::emr::Client;
 use crate::emr::error::{Class, EmrError};
@@ -140,17 +140,20 @@ impl Pass<'_> {
     async fn taken(&self, message: &str) -> Result {
         let (eks, namespace) =
             (self.cluster.spec.container_provider.id.clone(), plan::namespace(self.cluster));
-        let states = [RUNNING, ARRESTED, TERMINATING].map(str::to_owned).to_vec();
-        let filter = VirtualClusterFilter { eks_cluster: eks.clone(), states };
-        let holder = match self.client().list_virtual_clusters(&filter).await {
-            Ok(clusters) => clusters.into_iter().find(|other| {
-                other.eks_cluster == eks && other.namespace.as_deref().unwrap_or("default") == namespace
-            }),
+        let holder = match self.holder().await {
+            Ok(holder) => holder,
             Err(error) => {
                 let message = format!("{message} (which one can't be told: {error})");
                 return self.report_then(&Situation::Trouble(&message), Next::Backoff).await;
             }
         };
+        if let Some(holder) = &holder {
+            match self.left_behind(holder).await {
+                Ok(Some(left)) => return self.save(left).await,
+                Ok(None) => {}
+                Err(error) => return self.failed(&error).await,
+            }
+        }
         match holder {
             Some(holder) if holder.state == TERMINATING => {
                 let message = format!("{message}: {} is being terminated; this one follows it", holder.id);
@@ -172,6 +175,17 @@ impl Pass<'_> {
         }
     }
 
+    /// The cluster that has the namespace.
+    pub(super) async fn holder(&self) -> std::result::Result<Option<model::VirtualCluster>, EmrError> {
+        let (eks, namespace) = (&self.cluster.spec.container_provider.id, plan::namespace(self.cluster));
+        let states = [RUNNING, ARRESTED, TERMINATING].map(str::to_owned).to_vec();
+        let filter = VirtualClusterFilter { eks_cluster: eks.clone(), states };
+        let clusters = self.client().list_virtual_clusters(&filter).await?;
+        Ok(clusters.into_iter().find(|other| {
+            other.eks_cluster == *eks && other.namespace.as_deref().unwrap_or("default") == namespace
+        }))
+    }
+
     /// Makes AWS agree with the spec, and says what the cluster is like.
     pub async fn sync(&self, id: &str) -> Result {
         let described = match self.client().describe_virtual_cluster(id).await {
@@ -186,7 +200,7 @@ impl Pass<'_> {
         }
         // A difference that can't be sent is told, and doesn't keep runs from being submitted.
         let problem = match described.state.as_str() {
-            RUNNING => self.update(&described).await.err(),
+            RUNNING if !self.is_read_only() => self.update(&described).await.err(),
             _ => None,
         };
         let seen = self.seen(described);
@@ -289,9 +303,19 @@ impl Pass<'_> {
     pub async fn recover(&self, token: String) -> Result {
         match self.client().create_virtual_cluster(self.request(token)).await {
             Ok(created) => self.found(created).await,
-            Err(error) if matches!(error.class, Class::Refused | Class::NamespaceTaken | Class::NotFound) => {
-                self.release().await
+            Err(error) if error.class == Class::NamespaceTaken => {
+                let left = match self.holder().await {
+                    Ok(Some(holder)) => self.left_behind(&holder).await,
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                match left {
+                    Ok(Some(left)) => self.save(left).await,
+                    Ok(None) => self.release().await,
+                    Err(error) => self.failed(&error).await,
+                }
             }
+            Err(error) if matches!(error.class, Class::Refused | Class::NotFound) => self.release().await,
             Err(error) => self.failed(&error).await,
         }
     }
@@ -317,7 +341,7 @@ impl Pass<'_> {
     }
 
     /// Tells of an error and tries again later; a throttle is only waited for.
-    async fn failed(&self, error: &EmrError) -> Result {
+    pub(super) async fn failed(&self, error: &EmrError) -> Result {
         match error.class {
             Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
             _ => self.trouble(&error.to_string()).await,
@@ -345,13 +369,18 @@ impl Pass<'_> {
         }
     }
 
-    fn tags(&self) -> std::collections::BTreeMap<String, String> {
+    pub(super) fn tags(&self) -> std::collections::BTreeMap<String, String> {
         let defaults = tags::expand(&self.context.settings.resource_tags, &**self.cluster);
         tags::merge(&defaults, self.cluster.spec.tags.as_ref())
     }
 
-    fn seen(&self, described: model::VirtualCluster) -> SeenCluster {
+    pub(super) fn seen(&self, described: model::VirtualCluster) -> SeenCluster {
         let scope = self.scope();
+        let read_only = self.is_read_only();
+        let mut differs = adoption::fixed_differences(&self.cluster.spec, &described);
+        if read_only {
+            differs.extend(adoption::unsent_differences(&self.cluster.spec, &described, &self.tags()));
+        }
         let counts = (described.current_concurrent_job_runs, described.current_in_queue_job_runs);
         SeenCluster {
             place: AckResourceMetadata {
@@ -367,6 +396,7 @@ impl Pass<'_> {
                 current_concurrent_job_runs: counts.0,
                 current_in_queue_job_runs: counts.1,
             }),
+            advice: adoption::advice(&differs, read_only),
         }
     }
 
@@ -375,13 +405,18 @@ impl Pass<'_> {
         format!("arn:{}:emr-containers:{region}:{account}:/virtualclusters/{id}", self.context.partition)
     }
 
-    fn scope(&self) -> Scope {
+    pub(super) fn scope(&self) -> Scope {
         let place = self.cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
         self.context.scope(&**self.cluster, place.map(|place| place.region.as_str()))
     }
 
-    fn client(&self) -> Client {
-        self.context.pool.client(&self.scope())
+    fn is_read_only(&self) -> bool {
+        self.context.is_read_only(&**self.cluster)
+    }
+
+    pub(super) fn client(&self) -> Client {
+        let client = self.context.pool.client(&self.scope());
+        if self.is_read_only() { client.reading_only() } else { client }
     }
 }
 

@@ -191,7 +191,14 @@ impl World {
     fn seen(&self, id: &str) -> SeenCluster {
         let (_, state) = &self.made[id.parse::<usize>().unwrap()];
         let place = AckResourceMetadata::default();
-        SeenCluster { id: id.into(), place, state: (*state).into(), created_at: None, scheduler: None }
+        SeenCluster {
+            id: id.into(),
+            place,
+            state: (*state).into(),
+            created_at: None,
+            scheduler: None,
+            advice: None,
+        }
     }
 
     fn pass(&mut self, stale: bool, lose_reply: bool, fail_write: bool) {
@@ -201,7 +208,14 @@ impl World {
         // The API server refuses every write that was decided on an older version.
         let fails = fail_write || cluster != self.cluster;
         let users = self.users.clone();
-        let view = View { cluster: &cluster, memory: &self.memory, users: &users, retain: false };
+        let view = View {
+            cluster: &cluster,
+            memory: &self.memory,
+            users: &users,
+            retain: false,
+            read_only: false,
+            adoption: true,
+        };
         match plan(&view) {
             Step::Rest | Step::Settled => {}
             Step::Refuse(why) => self.write(&cluster, &Situation::Refused(&why), fails),
@@ -246,6 +260,7 @@ impl World {
                 Err(Denied::Refused | Denied::NamespaceTaken) => self.gone |= !fails,
             },
             Step::Release => self.gone |= !fails,
+            Step::Misask(_) | Step::Adopt(..) | Step::Missing => unreachable!("no annotation asks for that"),
         }
     }
 
