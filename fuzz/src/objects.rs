@@ -95,7 +95,15 @@ fn run_can_be_worked_with(run: &JobRun) {
         default_tags: Vec::new(),
     };
     let memory = Memory::default();
-    let view = View { run, memory: &memory, observation: None, target: &target, retain: false };
+    let view = View {
+        run,
+        memory: &memory,
+        observation: None,
+        target: &target,
+        retain: false,
+        read_only: false,
+        adoption: true,
+    };
     let submitted = run.status.as_ref().is_some_and(|status| status.id.is_some());
     match plan::plan(&view) {
         Step::Start(_) => panic!("a process that knows nothing starts"),
@@ -132,8 +140,15 @@ fn run_can_be_worked_with(run: &JobRun) {
 fn cluster_can_be_worked_with(cluster: &VirtualCluster) {
     use virtual_cluster::plan::{View, plan};
     use virtual_cluster::status::{Situation, next};
-    let _ =
-        plan(&View { cluster, memory: &Memory::default(), users: &[], tags_problem: None, retain: false });
+    let _ = plan(&View {
+        cluster,
+        memory: &Memory::default(),
+        users: &[],
+        tags_problem: None,
+        retain: false,
+        read_only: false,
+        adoption: true,
+    });
     for situation in [Situation::Trouble("trouble"), Situation::Reopened, Situation::DeleteAsked] {
         let mut first = cluster.clone();
         first.status = Some(next(cluster, &situation, Timestamp::UNIX_EPOCH));

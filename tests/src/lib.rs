@@ -17,6 +17,7 @@
 //! | [`clock`] | a wall clock for processes that can be set wrong |
 //! | [`chart`] | helm, and the operator as the chart deploys it |
 //! | [`cluster`] | all of it together, what most suites start from |
+//! | [`elsewhere`] | what others do in AWS |
 //! | [`history`], [`verdict`] | every version of an object, and what others read from one |
 //! | [`faults`] | rounds of faults by seed, and what must be true after each |
 //! | [`wait`] | conditions with a deadline, never a blind sleep |
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod cluster;
 pub mod control_plane;
 pub mod documented;
+pub mod elsewhere;
 pub mod faults;
 pub mod guard;
 pub mod history;

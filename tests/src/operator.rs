@@ -327,8 +327,14 @@ pub fn set_environment(command: &mut Command, kubeconfig: &Path) {
 }
 
 fn is_foreign(variable: &str) -> bool {
-    const NAMES: [&str; 4] =
-        ["DELETION_POLICY", "EVENT_QUEUE_URL", "K8S_NAMESPACE", "LEADER_ELECTION_NAMESPACE"];
+    const NAMES: [&str; 6] = [
+        "DELETION_POLICY",
+        "EVENT_QUEUE_URL",
+        "K8S_NAMESPACE",
+        "LEADER_ELECTION_NAMESPACE",
+        "READ_ONLY",
+        "RECONCILE_DEFAULT_MAX_CONCURRENT_SYNCS",
+    ];
     variable.starts_with("AWS_")
         || variable.starts_with("ACK_")
         || variable.starts_with("RECONCILE_")

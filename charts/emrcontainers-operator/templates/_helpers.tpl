@@ -54,6 +54,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- /* What the operator may do with the objects that it runs. Finalizers and annotations are changed by patching the
 object; `update` is for clients of the status and of the object that replace rather than patch. */ -}}
 {{- define "operator.rules" -}}
+{{- if .Values.readOnly }}
+{{- include "operator.readerRules" . }}
+{{- else -}}
 - apiGroups: [emrcontainers.services.k8s.aws]
   resources: [jobruns, virtualclusters]
   verbs: [get, list, watch, patch, update]
@@ -79,6 +82,7 @@ object; `update` is for clients of the status and of the object that replace rat
   resources: [configmaps, secrets]
   verbs: [get, patch]
 {{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- define "operator.readerRules" -}}
@@ -141,6 +145,9 @@ operator's log speaks of them exactly then. */ -}}
 - {{ printf "--resource-tags=%s" (join "," (without $v.resourceTags "")) | quote }}
 - {{ printf "--deletion-policy=%s" $v.deletionPolicy }}
 - {{ printf "--job-ready-policy=%s" $v.jobReadyPolicy }}
+{{- if $v.readOnly }}
+- --read-only
+{{- end }}
 {{- if gt (int $v.reconcile.defaultMaxConcurrentSyncs) 0 }}
 - {{ printf "--reconcile-default-max-concurrent-syncs=%d" (int $v.reconcile.defaultMaxConcurrentSyncs) }}
 {{- end }}

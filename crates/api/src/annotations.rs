@@ -4,6 +4,14 @@
 pub const DELETION_POLICY: &str = "services.k8s.aws/deletion-policy";
 /// On a namespace: the deletion policy of its objects.
 pub const NAMESPACE_DELETION_POLICY: &str = "emrcontainers.services.k8s.aws/deletion-policy";
+/// On an object: `adopt` takes over an AWS resource that exists, `adopt-or-create` creates it where there is none.
+pub const ADOPTION_POLICY: &str = "services.k8s.aws/adoption-policy";
+/// On an object to be adopted: a JSON object of strings that says which resource.
+pub const ADOPTION_FIELDS: &str = "services.k8s.aws/adoption-fields";
+/// On an object, written by the operator together with its finalizer: `true` once the object has taken a resource over.
+pub const ADOPTED: &str = "services.k8s.aws/adopted";
+/// On an object: `true` lets the status follow the AWS resource, and nothing of it is ever changed.
+pub const READ_ONLY: &str = "services.k8s.aws/read-only";
 /// On an object: the AWS region.
 pub const REGION: &str = "services.k8s.aws/region";
 /// On an object that was refused for good: any new value makes the operator try again; taking it away doesn't.

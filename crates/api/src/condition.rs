@@ -24,6 +24,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// Nothing more will happen without somebody's doing (kstatus: failed).
 pub const STALLED: &str = "Stalled";
 
+/// Reason of a resource for which an annotation asks what can't be done.
+pub const INVALID_ANNOTATION: &str = "InvalidAnnotation";
+
 /// The order in which conditions stand in a status.
 pub const ORDER: [&str; 8] =
     [TERMINAL, RECOVERABLE, ADVISORY, REFERENCES_RESOLVED, RESOURCE_SYNCED, READY, RECONCILING, STALLED];

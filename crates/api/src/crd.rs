@@ -14,6 +14,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         for version in &mut crd.spec.versions {
             if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
                 tidy(schema);
+                // As upstream's: an object that is adopted, or only read, may have no spec.
+                schema.required = None;
             }
         }
     }

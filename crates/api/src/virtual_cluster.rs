@@ -25,7 +25,8 @@ pub const ARRESTED: &str = "ARRESTED";
 /// Once the cluster exists, a field that the service can't add later can't be added here either.
 fn settled(field: &str) -> Rule {
     Rule::new(format!(
-        "!has(oldSelf.status) || !has(oldSelf.status.id) || has(self.spec.{field}) == has(oldSelf.spec.{field})"
+        "!has(oldSelf.status) || !has(oldSelf.status.id) || \
+         (has(self.spec) && has(self.spec.{field})) == (has(oldSelf.spec) && has(oldSelf.spec.{field}))"
     ))
     .message(IMMUTABLE)
     .field_path(format!(".spec.{field}"))

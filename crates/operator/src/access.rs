@@ -74,8 +74,12 @@ impl Access {
         let is_elected = settings.leader_election == LeaderElection::On;
         let lease = is_elected.then(|| leader::namespace_of_lease(&settings));
         let namespaces: Vec<_> = settings.watch_namespaces.iter().map(String::as_str).collect();
-        let needs = needs(&namespaces, &settings.worked_on, lease.as_deref());
-        let of_exports = if settings.field_exports { export_needs(&namespaces) } else { Vec::new() };
+        let mut needs = needs(&namespaces, &settings.worked_on, lease.as_deref());
+        let mut of_exports = if settings.field_exports { export_needs(&namespaces) } else { Vec::new() };
+        if settings.read_only {
+            needs.retain(Need::is_read);
+            of_exports.clear();
+        }
         let mut before = None;
         loop {
             let now = self.check(&client, namespaces.first().copied(), &needs, &of_exports).await;

@@ -62,6 +62,11 @@ impl Need {
         }
     }
 
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        matches!(self.verb, "get" | "list" | "watch")
+    }
+
     /// Where it is about the same as another.
     fn is_beside(&self, other: &Self) -> bool {
         (self.group, self.resource, &self.namespace) == (other.group, other.resource, &other.namespace)

@@ -81,6 +81,12 @@ pub struct Args {
     /// What `Ready` of a JobRun follows: the run's `outcome`, or that it is `synced` as upstream has it.
     #[arg(long, default_value = "outcome", value_name = "POLICY")]
     pub job_ready_policy: String,
+    /// Features to turn on or off, `Gate=true` separated by commas: ResourceAdoption, ReadOnlyResources, TeamLevelCARM, ServiceLevelCARM, IAMRoleSelector.
+    #[arg(long, env = "FEATURE_GATES", default_value = "", value_name = "GATES")]
+    pub feature_gates: String,
+    /// Write nothing, neither to AWS nor to Kubernetes, take no lease, and say what would be done.
+    #[arg(long, env = "READ_ONLY", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub read_only: String,
     /// The flags of upstream's that are accepted without an effect.
     #[command(flatten)]
     pub without_effect: WithoutEffect,
@@ -159,14 +165,12 @@ enum Form {
     Switch,
     /// `--flag host:port` or `--flag=host:port`.
     Address,
-    /// `--flag value` or `--flag=value`, any number of times.
-    Value,
 }
 
 /// What isn't there yet.
 const NOT_YET: &str = "in this version";
 
-const NO_EFFECT: [NoEffect; 5] = [
+const NO_EFFECT: [NoEffect; 4] = [
     NoEffect::new("enable-webhook-server", Form::Switch, is_off, "because no webhook is needed"),
     NoEffect::new(
         "webhook-server-addr",
@@ -181,7 +185,6 @@ const NO_EFFECT: [NoEffect; 5] = [
         "because it is about S3, which is never called",
     ),
     NoEffect::new("enable-carm", Form::Switch, is_off, NOT_YET),
-    NoEffect::new("feature-gates", Form::Value, str::is_empty, NOT_YET),
 ];
 
 impl NoEffect {
@@ -199,7 +202,7 @@ impl NoEffect {
             Form::Address if !is_address(value) => {
                 Some(format!("--{name} is `{value}`, which is no address: use the form 0.0.0.0:9433"))
             }
-            Form::Switch | Form::Address | Form::Value => None,
+            Form::Switch | Form::Address => None,
         }
     }
 }
@@ -231,7 +234,7 @@ impl clap::Args for WithoutEffect {
                 .allow_hyphen_values(true);
             command.arg(match flag.form {
                 Form::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-                Form::Address | Form::Value => arg,
+                Form::Address => arg,
             })
         })
     }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
+use crate::adoption;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, Scope};
 use crate::event::Events;
@@ -102,6 +103,16 @@ impl Context {
                 self.home.account
             )
         })
+    }
+
+    /// Whether nothing of the object's AWS resource may be changed.
+    pub fn is_read_only<K: Resource>(&self, object: &K) -> bool {
+        self.settings.feature_gates.read_only_resources && adoption::is_read_only(object)
+    }
+
+    /// Whether annotations may ask to take over what exists.
+    pub fn adoption(&self) -> bool {
+        self.settings.feature_gates.resource_adoption
     }
 
     /// Whether this process has led long enough that what lists don't show isn't there: they lag, and the process before

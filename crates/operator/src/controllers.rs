@@ -25,7 +25,7 @@ use crate::emr::limit::RunKey;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
 use crate::event::Events;
-use crate::fence::Fence;
+use crate::fence::{Fence, Moment};
 use crate::field_export::controller::{ExportHooks, once_listable};
 use crate::field_export::exports::Exports;
 use crate::field_export::plan::SourceKind;
@@ -38,6 +38,7 @@ use crate::observer::Counting;
 use crate::pass::Reconciled;
 use crate::runner;
 use crate::settings::Settings;
+use crate::shadow;
 use crate::store::Store;
 use crate::timing;
 use crate::virtual_cluster;
@@ -108,21 +109,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let aws = process.readiness.gate("aws", "the AWS identity has not been looked up yet");
     let stores = process.readiness.gate("stores", "the objects have not been listed yet");
     let (awaken, awakened) = mpsc::unbounded_channel();
-    let pool = Pool::new(PoolConfig {
-        region: process.settings.aws_region.clone(),
-        endpoint_url: process.settings.aws_endpoint_url.clone(),
-        identity_endpoint_url: process.settings.aws_identity_endpoint_url.clone(),
-        attempt_timeout: process.settings.http_client_timeout,
-        ca_bundle: process.ca_bundle.clone(),
-        quotas: process.settings.aws_quotas.clone(),
-        credentials: None,
-        wake: awaken,
-        observer: Arc::new(Counting::new(process.metrics.clone())),
-        fence: process.fence.clone(),
-    })
-    .await
-    .context("the AWS side can't be set up")?;
-    let pool = Arc::new(pool);
+    let pool = Arc::new(pool(&process, awaken).await?);
     let Some(((), identity)) =
         until(&stop, future::join(process.access.listable(), identity(&pool, &aws))).await
     else {
@@ -162,7 +149,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         access: process.access.clone(),
         started: Instant::now(),
         client: process.client.clone(),
-        writer: write::Writer { client: process.client.clone(), fence: process.fence.clone() },
+        writer: write::Writer { client: process.client.clone(), fence: fence_of_writes(&process) },
         settings: process.settings.clone(),
     });
     count_runs_on_scrape(&context);
@@ -178,6 +165,10 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         triggers(half, &context, hooks)
     });
     let of_runs = stream::select_all(run_triggers);
+    if process.settings.read_only {
+        shadow::run(context, of_clusters.boxed(), of_runs.boxed(), stores, stop).await;
+        return Ok(());
+    }
     let hooks = |listed| Arc::new(ExportHooks { context: Arc::clone(&context), listed });
     let export_triggers = exports.into_iter().map(|half| {
         let hooks = hooks(half.listed.clone());
@@ -206,6 +197,31 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         () = hints => Ok(()),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
     }
+}
+
+/// The AWS side.
+async fn pool(process: &Process, wake: UnboundedSender<RunKey>) -> anyhow::Result<Pool> {
+    let settings = &process.settings;
+    let pool = Pool::new(PoolConfig {
+        region: settings.aws_region.clone(),
+        endpoint_url: settings.aws_endpoint_url.clone(),
+        identity_endpoint_url: settings.aws_identity_endpoint_url.clone(),
+        attempt_timeout: settings.http_client_timeout,
+        ca_bundle: process.ca_bundle.clone(),
+        quotas: settings.aws_quotas.clone(),
+        credentials: None,
+        wake,
+        observer: Arc::new(Counting::new(process.metrics.clone())),
+        fence: process.fence.clone(),
+    })
+    .await
+    .context("the AWS side can't be set up")?;
+    Ok(if settings.read_only { pool.reading_only() } else { pool })
+}
+
+/// Whether writes may be made: in shadow mode never.
+fn fence_of_writes(process: &Process) -> Fence {
+    if process.settings.read_only { Fence::until(Moment::now()) } else { process.fence.clone() }
 }
 
 /// Receives the events of runs, if there is a queue for them. Not in /readyz: without them runs are observed all the same.

@@ -74,9 +74,10 @@ impl From<Metadata> for ObjectMeta {
 }
 
 #[derive(Deserialize)]
-#[serde(bound(deserialize = "Spec: DeserializeOwned, Status: DeserializeOwned"))]
+#[serde(bound(deserialize = "Spec: DeserializeOwned + Default, Status: DeserializeOwned"))]
 struct Document<Spec, Status> {
     metadata: Metadata,
+    #[serde(default)]
     spec: Spec,
     status: Option<Status>,
 }

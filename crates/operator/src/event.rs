@@ -30,6 +30,8 @@ pub mod reason {
     pub const SUBMITTED: &str = "Submitted";
     /// A run that was started for the object before is taken over, and none is started.
     pub const TAKEN_OVER: &str = "TakenOver";
+    /// An AWS resource that exists was taken over, as the object asks.
+    pub const ADOPTED: &str = "Adopted";
     /// The service holds the run back, because of the scheduler's limits for example.
     pub const PENDING: &str = "Pending";
     /// The service handed the run to the Kubernetes cluster.

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod access_needs;
+pub mod adoption;
 pub mod api_requests;
 pub mod args;
 pub mod busy;
@@ -16,6 +17,7 @@ pub mod emr;
 pub mod event;
 pub mod event_queue;
 mod event_series;
+pub mod feature_gates;
 pub mod fence;
 pub mod field_export;
 pub mod health;
@@ -40,6 +42,7 @@ pub mod server;
 pub mod settings;
 mod settings_check;
 mod settings_values;
+pub mod shadow;
 pub mod store;
 #[cfg(test)]
 mod store_tests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::metric_labels::{Dropped, HintOutcome, Kind, Look, Outcome, RunState};
+use crate::metric_labels::{Decision, Dropped, HintOutcome, Kind, Look, Outcome, RunState};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct PassLabels {
@@ -23,6 +23,12 @@ pub(crate) struct KindLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct StateLabels {
     pub(crate) state: RunState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DecisionLabels {
+    pub(crate) kind: Kind,
+    pub(crate) decision: Decision,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

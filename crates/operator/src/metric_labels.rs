@@ -132,11 +132,69 @@ label! {
 }
 
 label! {
+    /// What would be done for an object in shadow mode.
+    Decision {
+        /// Nothing, ever.
+        Nothing = "nothing",
+        /// Follow the resource that it has.
+        Observe = "observe",
+        /// Submit its run.
+        Start = "start",
+        /// Create its virtual cluster.
+        Create = "create",
+        /// Take over what another controller started for it.
+        TakeOver = "take_over",
+        /// Take over what it names.
+        Adopt = "adopt",
+        /// Change its virtual cluster.
+        Update = "update",
+        /// Wait for something.
+        Wait = "wait",
+        /// Refuse it.
+        Refuse = "refuse",
+        /// Cancel its run.
+        Cancel = "cancel",
+        /// Delete its virtual cluster.
+        Delete = "delete",
+        /// Let the object go.
+        Release = "release",
+        /// It can't be told yet.
+        Unknown = "unknown",
+    }
+}
+
+label! {
     /// Why an event wasn't sent.
     Dropped {
         /// More events were waiting than fit.
         QueueFull = "queue_full",
         /// The API server refused it or didn't answer in time.
         Failed = "failed",
+    }
+}
+
+impl Decision {
+    /// Whether it stands as long as the object stays as it is.
+    pub fn is_certain(self) -> bool {
+        !matches!(self, Self::Unknown | Self::Wait)
+    }
+
+    /// What follows on "would".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "do nothing",
+            Self::Observe => "observe",
+            Self::Start => "start",
+            Self::Create => "create",
+            Self::TakeOver => "take over",
+            Self::Adopt => "adopt",
+            Self::Update => "update",
+            Self::Wait => "wait",
+            Self::Refuse => "refuse",
+            Self::Cancel => "cancel",
+            Self::Delete => "delete",
+            Self::Release => "release",
+            Self::Unknown => "look again",
+        }
     }
 }

@@ -17,10 +17,10 @@ use prometheus_client::registry::Registry;
 pub use crate::controller_metrics::QueueMetrics;
 use crate::controller_metrics::{ControllerMetrics, Derived};
 use crate::metric_label_sets::{
-    ApiRequestLabels, AttemptLabels, CauseLabels, HintLabels, KindLabels, LookLabels, OperationLabels,
-    PassLabels, RequestErrorLabels, RequestLabels, StateLabels,
+    ApiRequestLabels, AttemptLabels, CauseLabels, DecisionLabels, HintLabels, KindLabels, LookLabels,
+    OperationLabels, PassLabels, RequestErrorLabels, RequestLabels, StateLabels,
 };
-pub use crate::metric_labels::{Dropped, HintOutcome, Kind, Look, Outcome, RunState};
+pub use crate::metric_labels::{Decision, Dropped, HintOutcome, Kind, Look, Outcome, RunState};
 pub use crate::metric_registration::Described;
 use crate::metric_registration::{Buckets, Registration};
 
@@ -64,6 +64,7 @@ struct Inner {
     passes: PassCounter,
     pass_seconds: PassSeconds,
     job_runs: Family<StateLabels, Gauge>,
+    shadow_decisions: Family<DecisionLabels, Gauge>,
     submissions: Counter,
     apply_to_start: Histogram,
     state_lag: Histogram,
@@ -127,6 +128,10 @@ impl Metrics {
             leader,
             controllers,
             job_runs: new.gauge("emrcontainers_job_runs", "JobRuns that exist, by state."),
+            shadow_decisions: new.gauge(
+                "emrcontainers_shadow_decisions",
+                "Objects by what would be done for them, with --read-only.",
+            ),
             submissions: new.counter("emrcontainers_job_run_submissions", "Runs that AWS accepted."),
             apply_to_start: new.histogram(
                 "emrcontainers_apply_to_start_seconds",
@@ -198,6 +203,11 @@ impl Metrics {
     /// There are `count` JobRuns in `state`.
     pub fn set_job_runs(&self, state: RunState, count: usize) {
         self.0.job_runs.get_or_create(&StateLabels { state }).set(saturating(count));
+    }
+
+    /// For `count` objects of a kind that would be done.
+    pub fn set_shadow_decisions(&self, kind: Kind, decision: Decision, count: usize) {
+        self.0.shadow_decisions.get_or_create(&DecisionLabels { kind, decision }).set(saturating(count));
     }
 
     /// AWS accepted a run, `after` its object was created.

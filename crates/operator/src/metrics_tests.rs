@@ -7,6 +7,7 @@ fn touched() -> Metrics {
     let metrics = Metrics::new();
     metrics.pass(Kind::JobRun, Outcome::Ok, Duration::from_millis(3));
     metrics.set_job_runs(RunState::CancelPending, 2);
+    metrics.set_shadow_decisions(Kind::JobRun, Decision::TakeOver, 1);
     metrics.submitted(Duration::from_millis(8));
     metrics.state_lag(Duration::from_secs(1));
     metrics.status_written(Kind::VirtualCluster);

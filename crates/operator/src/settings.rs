@@ -13,6 +13,7 @@ use kube::core::Selector;
 
 use crate::args::{Args, WithoutEffect};
 use crate::event_queue::EventQueue;
+use crate::feature_gates::FeatureGates;
 use crate::leader::times::LeaseTimes;
 use crate::per_kind::{PerKind, WorkedOn};
 use crate::quotas::Quotas;
@@ -79,6 +80,10 @@ pub struct Settings {
     pub field_exports: bool,
     /// What `Ready` of a JobRun follows.
     pub job_ready_policy: JobReadyPolicy,
+    /// Which features are on.
+    pub feature_gates: FeatureGates,
+    /// Whether nothing is written, and it is said what would be done.
+    pub read_only: bool,
     /// What to tell the user once the log works.
     pub warnings: Vec<String>,
 }
@@ -166,6 +171,7 @@ impl Settings {
 impl TryFrom<Args> for Settings {
     type Error = SettingsError;
 
+    #[expect(clippy::too_many_lines, reason = "a few lines for each flag, and nothing else")]
     fn try_from(args: Args) -> Result<Self, SettingsError> {
         // Without `..`, so that a flag that nothing reads doesn't compile.
         let Args {
@@ -189,6 +195,8 @@ impl TryFrom<Args> for Settings {
             enable_cross_namespace,
             enable_field_export_reconciler,
             job_ready_policy,
+            feature_gates,
+            read_only,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
         let mut check = Check { problems, warnings };
@@ -196,7 +204,9 @@ impl TryFrom<Args> for Settings {
         let (leader_election, leader_election_namespace, lease_times) = check.election(&election);
         let allow_unsafe_aws_endpoint_urls =
             check.or("--allow-unsafe-aws-endpoint-urls", false, switch(&allow_unsafe_aws_endpoint_urls));
+        let read_only = check.or("--read-only", false, switch(&read_only));
         let settings = Self {
+            read_only,
             aws_region: check.or("--aws-region", String::new(), region(&aws_region)),
             aws_endpoint_url: check.or(
                 "--aws-endpoint-url",
@@ -261,6 +271,11 @@ impl TryFrom<Args> for Settings {
                 "--job-ready-policy",
                 JobReadyPolicy::Outcome,
                 ready(&job_ready_policy),
+            ),
+            feature_gates: check.or(
+                "--feature-gates",
+                FeatureGates::default(),
+                FeatureGates::parse(&feature_gates),
             ),
             warnings: check.warnings,
         };

@@ -59,6 +59,10 @@ pub const LIST_PAGE: u32 = 500;
 /// How often a virtual cluster is read again to notice what others did to it; upstream does so every 10 h.
 pub const CLUSTER_RESYNC: Duration = Duration::from_mins(10);
 
+/// How often shadow mode looks at all objects, for the statuses that another controller writes: those are no reason for a pass.
+/// An object is judged once in each version, so that this costs calls only for what has changed.
+pub const SHADOW_SWEEP: Duration = Duration::from_secs(10);
+
 /// How often a virtual cluster that is being terminated is read: it takes from seconds to over an hour, and the bucket
 /// of DescribeVirtualCluster refills at 5 a second.
 pub const TERMINATION_CHECK: Duration = Duration::from_secs(5);

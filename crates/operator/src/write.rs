@@ -1,13 +1,15 @@
 //! Writes to the API server: the status of an object, and our finalizer with what goes along with it.
 //!
 //! Every write names the resource version that it was decided on, so that an outdated process can't overwrite a newer
-//! status; and it is sent only while this process may act. The spec is never written. A conflict isn't an error: the pass
-//! is repeated on the newer object.
+//! status; and it is sent only while this process may act. The spec is written once at most,
+//! when a resource is taken over, and only where it says nothing. A conflict isn't an error: the pass is repeated on the
+//! newer object.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use emrcontainers_api::annotations;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{GetParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::Request;
@@ -15,7 +17,7 @@ use kube::core::object::HasStatus;
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Error as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::decode::{Assembled, Decoded};
 use crate::fence::Fence;
@@ -94,6 +96,33 @@ pub async fn add_finalizer<K: Kind>(
     set_finalizers(writer, object, finalizers, annotations).await
 }
 
+/// Says in one patch that the object has taken a resource over: our finalizer, the annotation, and the members of the spec
+/// that it left out.
+pub async fn adopt<K: Kind>(writer: &Writer, object: &K, spec: &Value) -> Result<Written<K>, kube::Error> {
+    let mut finalizers = object.finalizers().to_vec();
+    if !finalizers.iter().any(|name| name == K::FINALIZER) {
+        finalizers.push(K::FINALIZER.to_owned());
+    }
+    let metadata = json!({
+        "uid": object.meta().uid,
+        "resourceVersion": object.meta().resource_version,
+        "finalizers": finalizers,
+        "annotations": { annotations::ADOPTED: "true" },
+    });
+    let alone = json!({ "metadata": metadata });
+    if spec.as_object().is_none_or(serde_json::Map::is_empty) {
+        return patch(writer, object, &alone).await;
+    }
+    match patch(writer, object, &json!({ "metadata": metadata, "spec": spec })).await {
+        // The definition refuses what AWS took. The spec is a courtesy, the rest is what counts.
+        Err(kube::Error::Api(status)) if status.code == 422 => {
+            tracing::warn!(%status, "the spec of an adopted object is left as it is");
+            patch(writer, object, &alone).await
+        }
+        written => written,
+    }
+}
+
 /// Takes our finalizer off, and with it lets a deleted object go.
 pub async fn remove_finalizer<K: Kind>(writer: &Writer, object: &K) -> Result<Written<K>, kube::Error> {
     let finalizers = object.finalizers().iter().filter(|name| *name != K::FINALIZER).cloned().collect();
@@ -119,14 +148,18 @@ async fn set_finalizers<K: Kind>(
     finalizers: Vec<String>,
     annotations: &BTreeMap<&str, impl Serialize>,
 ) -> Result<Written<K>, kube::Error> {
-    let patch = json!({ "metadata": {
+    let body = json!({ "metadata": {
         "uid": object.meta().uid,
         "resourceVersion": object.meta().resource_version,
         "finalizers": finalizers,
         "annotations": annotations,
     }});
+    patch(writer, object, &body).await
+}
+
+async fn patch<K: Kind>(writer: &Writer, object: &K, body: &Value) -> Result<Written<K>, kube::Error> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let request = request(object).patch(&object.name_any(), &params, &Patch::Merge(patch));
+    let request = request(object).patch(&object.name_any(), &params, &Patch::Merge(body));
     settle(writer, object, request).await
 }
 

@@ -1,5 +1,6 @@
 //! Every end-to-end suite, in one binary so that one control plane serves the whole run: a module for each topic.
 
+mod adoption;
 mod api;
 mod bad_input;
 mod chart;
@@ -15,6 +16,7 @@ mod drop_in;
 mod faults;
 mod fencing;
 mod field_export;
+mod hand_over;
 mod harness;
 mod hints;
 mod job_run;
@@ -34,6 +36,7 @@ mod restart;
 mod restore;
 mod samples;
 mod scope;
+mod shadow;
 mod tags;
 mod virtual_cluster;
 mod wild;

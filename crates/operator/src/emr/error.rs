@@ -92,7 +92,8 @@ const THROTTLES: [&str; 11] = [
     "ProvisionedThroughputExceeded",
 ];
 /// The codes for a caller that isn't allowed or isn't known, without the ending `Exception`.
-const DENIALS: [&str; 17] = [
+const DENIALS: [&str; 18] = [
+    super::READ_ONLY,
     "AccessDenied",
     "NotAuthorized",
     "Unauthorized",

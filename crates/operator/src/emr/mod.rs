@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 mod bucket;
 mod convert;
+pub mod details;
 pub mod error;
 #[cfg(test)]
 mod error_tests;
@@ -40,6 +41,7 @@ pub mod pool;
 mod queue;
 pub mod tls;
 
+use details::JobRunDetails;
 use error::{Class, EmrError, TIMEOUT};
 use limit::{Grant, Limiter};
 use model::{
@@ -53,6 +55,9 @@ use crate::fence::Fence;
 use crate::health::Work;
 use crate::tags::TagChange;
 
+/// The code of a call that is never made.
+const READ_ONLY: &str = "ReadOnly";
+
 /// How long after a failure without an answer the call is repeated, plus as much again at random.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -64,6 +69,7 @@ pub struct Client {
     observer: Arc<dyn Observer>,
     fence: Fence,
     work: Option<Work>,
+    reads_only: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -74,7 +80,13 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub(super) fn new(sdk: Sdk, limiter: Limiter, observer: Arc<dyn Observer>, fence: Fence) -> Self {
-        Self { sdk, limiter, observer, fence, work: None }
+        Self { sdk, limiter, observer, fence, work: None, reads_only: false }
+    }
+
+    /// The same client, with which nothing can be changed.
+    #[must_use]
+    pub fn reading_only(self) -> Self {
+        Self { reads_only: true, ..self }
     }
 
     /// The same client for one whose work has to move: it does with each attempt that ends, however it ends, and while a
@@ -124,10 +136,23 @@ impl Client {
 
     /// Reads one job run.
     pub async fn describe_job_run(&self, virtual_cluster_id: &str, id: &str) -> Result<JobRun, EmrError> {
+        self.describe_job_run_in_detail(virtual_cluster_id, id).await.map(|(run, _)| run)
+    }
+
+    /// Reads one job run, and what it was asked for with.
+    pub async fn describe_job_run_in_detail(
+        &self,
+        virtual_cluster_id: &str,
+        id: &str,
+    ) -> Result<(JobRun, JobRunDetails), EmrError> {
         let operation = Operation::DescribeJobRun;
         let request = self.sdk.describe_job_run().virtual_cluster_id(virtual_cluster_id).id(id);
         let reply = self.call(operation, None, || request.clone().send()).await?;
-        reply.job_run.and_then(convert::job_run).ok_or_else(|| EmrError::incomplete(operation, "job run"))
+        let described = reply.job_run.and_then(|run| {
+            let details = JobRunDetails::from(&run);
+            Some((convert::job_run(run)?, details))
+        });
+        described.ok_or_else(|| EmrError::incomplete(operation, "job run"))
     }
 
     /// Reads job runs page by page, up to a number of pages, and hands over each. After an error, an unknown part has
@@ -276,6 +301,9 @@ impl Client {
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E, Response>>>,
     {
+        if self.reads_only && operation.is_write() {
+            return Err(EmrError::new(operation, READ_ONLY, None, "nothing may be changed here"));
+        }
         match grant {
             Some(grant) => grant.used(),
             None => self.acquire(operation).await,

@@ -87,6 +87,7 @@ pub struct Pool {
     config: PoolConfig,
     base: SdkConfig,
     clients: Mutex<HashMap<Scope, Client>>,
+    reads_only: bool,
 }
 
 impl std::fmt::Debug for Pool {
@@ -110,7 +111,13 @@ impl Pool {
         if let Some(credentials) = &config.credentials {
             loader = loader.credentials_provider(credentials.clone());
         }
-        Ok(Self { base: loader.load().await, config, clients: Mutex::default() })
+        Ok(Self { base: loader.load().await, config, clients: Mutex::default(), reads_only: false })
+    }
+
+    /// The same pool, with whose clients nothing can be changed.
+    #[must_use]
+    pub fn reading_only(self) -> Self {
+        Self { reads_only: true, ..self }
     }
 
     /// The client of a scope.
@@ -140,7 +147,8 @@ impl Pool {
         let observer = self.config.observer.clone();
         let limiter = Limiter::new(&self.config.quotas, self.config.wake.clone(), observer.clone());
         let sdk = aws_sdk_emrcontainers::Client::from_conf(builder.build());
-        Client::new(sdk, limiter, observer, self.config.fence.clone())
+        let client = Client::new(sdk, limiter, observer, self.config.fence.clone());
+        if self.reads_only { client.reading_only() } else { client }
     }
 
     /// Asks STS who we are.

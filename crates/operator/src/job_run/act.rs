@@ -154,6 +154,7 @@ impl Pass<'_> {
             overrides,
             found: None,
             generation: self.generation_of_start(never_started),
+            advice: None,
         };
         Ok(self.accepted(submission))
     }

@@ -11,6 +11,9 @@ use emrcontainers_api::job_run::{FAILED, is_final};
 use kube::ResourceExt;
 
 use super::act::{Pass, Result};
+use super::hand_over::Sighting;
+use super::likeness::is_handed_over;
+use super::plan;
 use super::request;
 use super::status::Submission;
 use crate::emr::error::{Class, EmrError};
@@ -22,31 +25,49 @@ use crate::timing;
 impl Pass<'_> {
     /// Takes over the run that was started before; if there is none, it may be started.
     pub async fn take_over(&self, virtual_cluster_id: &str) -> Result {
-        match self.seek(virtual_cluster_id).await {
-            Ok(Some(job)) => Ok(self.found(job, virtual_cluster_id)),
+        match self.sight(virtual_cluster_id).await? {
+            Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
             // What was started just now may not be listed yet, but its token is remembered for longer than lists lag. A
             // restored object may have lost the number of its token, which went with the status.
-            Ok(None) if request::is_restored(self.run) && !self.context.lists_are_settled() => {
+            Sighting::None
+                if (request::is_restored(self.run) || is_handed_over(self.run))
+                    && !self.context.lists_are_settled() =>
+            {
                 Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
             }
-            Ok(None) => Ok(self.sought()),
+            Sighting::None => Ok(self.sought()),
+            Sighting::Doubt(runs) => {
+                let answered =
+                    self.run.status.as_ref().and_then(|status| status.last_handled_retry.as_deref());
+                // Somebody who knows better says that it is to be started.
+                if plan::asks_again(plan::retry(self.run), answered) {
+                    return Ok(self.sought());
+                }
+                self.doubt(&runs).await
+            }
             // A virtual cluster that is gone, or never was, refuses the start in its own words.
-            Err(error) if matches!(error.class, Class::NotFound | Class::Refused) => Ok(self.sought()),
-            Err(error) => self.failed(&error).await,
+            Sighting::Failed(error) if matches!(error.class, Class::NotFound | Class::Refused) => {
+                Ok(self.sought())
+            }
+            Sighting::Failed(error) => self.failed(&error).await,
         }
     }
 
     /// Looks for the run of an object that goes.
     pub async fn find(&self, virtual_cluster_id: &str) -> Result {
-        match self.seek(virtual_cluster_id).await {
-            Ok(Some(job)) if is_final(&job.state) => self.release().await,
-            Ok(Some(job)) => Ok(self.found(job, virtual_cluster_id)),
-            Ok(None) if !self.context.lists_are_settled() => {
+        match self.sight(virtual_cluster_id).await? {
+            Sighting::Run(job) if is_final(&job.state) => self.release().await,
+            Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
+            Sighting::None if !self.context.lists_are_settled() => {
                 Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
             }
-            Ok(None) => self.release().await,
-            Err(error) if error.class == Class::NotFound => self.release().await,
-            Err(error) => self.failed(&error).await,
+            Sighting::None => self.release().await,
+            Sighting::Doubt(runs) => {
+                let live: Vec<_> = runs.into_iter().filter(|run| !is_final(&run.state)).collect();
+                if live.is_empty() { self.release().await } else { self.doubt(&live).await }
+            }
+            Sighting::Failed(error) if error.class == Class::NotFound => self.release().await,
+            Sighting::Failed(error) => self.failed(&error).await,
         }
     }
 
@@ -89,6 +110,16 @@ impl Pass<'_> {
 
     /// Remembers a run that was found; its id and its state are saved in the next step.
     pub(super) fn found(&self, job: model::JobRun, virtual_cluster_id: &str) -> Progress<JobRun> {
+        self.found_with(job, virtual_cluster_id, None)
+    }
+
+    /// The same, with what is to be told of it.
+    pub(super) fn found_with(
+        &self,
+        job: model::JobRun,
+        virtual_cluster_id: &str,
+        advice: Option<String>,
+    ) -> Progress<JobRun> {
         tracing::info!(id = job.id, state = job.state, "job run found and taken over");
         let seen = Observed::of(&job);
         if !seen.has_ended() {
@@ -110,6 +141,7 @@ impl Pass<'_> {
             virtual_cluster_id: virtual_cluster_id.to_owned(),
             overrides: request::read_overrides(self.run).ok().flatten(),
             found: Some(seen),
+            advice,
         };
         self.context.job_runs.update(self.uid, |memory| memory.submission = Some(Box::new(submission)));
         Progress::Started

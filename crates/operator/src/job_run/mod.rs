@@ -4,12 +4,18 @@
 //! of it. Invariant: every step ends in a write, a call, or the end of the pass.
 
 pub mod act;
+mod adopt;
+pub mod adoption;
 mod end;
 mod find;
+mod hand_over;
+pub mod likeness;
 #[cfg(test)]
 mod model_tests;
 pub mod overrides;
 pub mod plan;
+#[cfg(test)]
+mod plan_ask_tests;
 #[cfg(test)]
 mod plan_tests;
 pub mod report;
@@ -18,6 +24,7 @@ pub mod request;
 mod request_tests;
 mod retag;
 pub mod role;
+mod shadow;
 pub mod status;
 #[cfg(test)]
 mod status_tests;
@@ -33,12 +40,14 @@ use kube::api::ObjectMeta;
 
 use crate::context::Context;
 use crate::decode::Assembled;
+use crate::emr::poll::Observation;
 use crate::memory::Memories;
 use crate::metrics::RunState;
 use crate::pass::{PassError, Progress, Reconciled};
 use crate::tags;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
+use adopt::Adopted;
 use plan::{Step, View};
 use target::{ClusterTarget, Reach, RoleTarget, Target};
 
@@ -109,11 +118,7 @@ impl Reconciled for JobRun {
 async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, PassError> {
     let uid = run.uid().unwrap_or_default();
     let memory = context.job_runs.get(&uid);
-    let target = Target {
-        virtual_cluster: resolve_cluster(run, context),
-        execution_role: resolve_role(run, memory.submission.is_some(), context).await?,
-        default_tags: tags::expand(&context.settings.resource_tags, &**run),
-    };
+    let target = resolve(run, memory.submission.is_some(), context).await?;
     let observation = context.poller.observed(&uid);
     let view = View {
         run,
@@ -121,6 +126,8 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
         observation: observation.as_ref(),
         target: &target,
         retain: context.retain(&**run),
+        read_only: context.is_read_only(&**run),
+        adoption: context.adoption(),
     };
     let pass = act::Pass { run, uid: &uid, target: &target, context };
     let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
@@ -131,26 +138,51 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
     if !matches!(step, Step::Start(_) | Step::Cancel(_)) {
         pass.leave_queue();
     }
+    perform(&pass, step, observation.as_ref()).await
+}
+
+/// Makes the one call that the step names.
+async fn perform(
+    pass: &act::Pass<'_>,
+    step: Step,
+    observation: Option<&Observation>,
+) -> Result<Progress<JobRun>, PassError> {
     match step {
         Step::Rest => Ok(pass.rest()),
         Step::Acknowledge => pass.acknowledge().await,
         Step::Refuse(why) => pass.refuse(&why).await,
+        Step::Misask(why) => pass.misasked(&why).await,
+        Step::Adopt(existing, otherwise) => match pass.adopt(&existing, otherwise.map(|step| *step)).await {
+            Adopted::Progress(progress) => progress,
+            Adopted::Otherwise(step) => Box::pin(perform(pass, step, observation)).await,
+        },
+        Step::Look(virtual_cluster_id) => pass.look(&virtual_cluster_id).await,
+        Step::Missing => pass.missing_read_only().await,
         Step::Reopen => pass.reopen().await,
         Step::AwaitReference => pass.await_reference().await,
         Step::AddFinalizer => pass.add_finalizer().await,
         Step::TakeOver(virtual_cluster_id) => pass.take_over(&virtual_cluster_id).await,
         Step::Start(request) => pass.start(*request).await,
-        Step::Save(submission) => pass.save(*submission, observation.as_ref()).await,
-        Step::Observe(submitted) => pass.observe(&submitted, observation.as_ref()).await,
-        Step::Retag(submitted) => pass.retag(&submitted, observation.as_ref()).await,
+        Step::Save(submission) => pass.save(*submission, observation).await,
+        Step::Observe(submitted) => pass.observe(&submitted, observation).await,
+        Step::Retag(submitted) => pass.retag(&submitted, observation).await,
         Step::Cancel(submitted) => pass.cancel(&submitted).await,
-        Step::AwaitEnd(submitted) => pass.await_end(&submitted, observation.as_ref()).await,
+        Step::AwaitEnd(submitted) => pass.await_end(&submitted, observation).await,
         Step::Find(virtual_cluster_id) => pass.find(&virtual_cluster_id).await,
         Step::Release => pass.release().await,
     }
 }
 
 /// Resolves the virtual cluster, and registers a run that has to wait for it.
+/// Resolves what a run refers to.
+async fn resolve(run: &JobRun, is_submitted: bool, context: &Context) -> Result<Target, PassError> {
+    Ok(Target {
+        virtual_cluster: resolve_cluster(run, context),
+        execution_role: resolve_role(run, is_submitted, context).await?,
+        default_tags: tags::expand(&context.settings.resource_tags, run),
+    })
+}
+
 fn resolve_cluster(run: &JobRun, context: &Context) -> ClusterTarget {
     let reach = Reach {
         cross_namespace: context.settings.cross_namespace,

@@ -119,6 +119,7 @@ fn submission(id: String, found: Option<Observed>, generation: Option<i64>) -> S
         overrides: None,
         found,
         generation,
+        advice: None,
     }
 }
 
@@ -242,6 +243,7 @@ impl World {
         Some(submission(id.clone(), Some(seen(state)), Some(0)))
     }
 
+    #[expect(clippy::too_many_lines, reason = "what each step does to the world, one after the other")]
     fn pass(&mut self, stale: bool, lose_reply: bool, write: Write) {
         // A stale object that this process wrote itself is replaced from memory; one that others wrote is not.
         let run = if stale && self.memory.fresh.is_none() { self.before.clone() } else { self.run.clone() };
@@ -249,6 +251,8 @@ impl World {
         let write = if run == self.run { write } else { Write::Fails };
         let target = Self::target();
         let view = View {
+            read_only: false,
+            adoption: true,
             run: &run,
             memory: &self.memory,
             observation: self.observation.as_ref(),
@@ -343,6 +347,9 @@ impl World {
                 None => self.release(write),
             },
             Step::Release => self.release(write),
+            Step::Misask(_) | Step::Adopt(..) | Step::Look(_) | Step::Missing => {
+                unreachable!("no annotation asks for that")
+            }
         }
     }
 

@@ -7,9 +7,11 @@ use emrcontainers_api::job_run::{self, JobRun};
 use emrcontainers_api::{JOB_RUN_FINALIZER, annotations};
 use kube::ResourceExt;
 
-use super::request;
+use super::adoption::{Existing, existing};
+use super::request::{self, Unfit};
 use super::status::Submission;
 use super::target::{ClusterTarget, Target};
+use crate::adoption;
 use crate::emr::model::StartJobRun;
 use crate::emr::poll::Observation;
 use crate::memory::Memory;
@@ -27,6 +29,10 @@ pub struct View<'a> {
     pub target: &'a Target,
     /// Whether the run outlives the object.
     pub retain: bool,
+    /// Whether nothing may be changed at AWS.
+    pub read_only: bool,
+    /// Whether annotations may ask to take a run over.
+    pub adoption: bool,
 }
 
 /// The one thing to do next.
@@ -38,6 +44,14 @@ pub enum Step {
     Acknowledge,
     /// The run can't be submitted as it is described.
     Refuse(String),
+    /// The annotations ask for what can't be done.
+    Misask(String),
+    /// The object names a run: take it over, or else do that.
+    Adopt(Box<Existing>, Option<Box<Step>>),
+    /// No run may be started, but one may have been: look for it in this virtual cluster.
+    Look(String),
+    /// No run may be started, and none is known.
+    Missing,
     /// The run was refused and is to be tried again: say that it isn't over, before anything is started.
     Reopen,
     /// A reference isn't ready.
@@ -73,8 +87,44 @@ pub struct Submitted {
     pub virtual_cluster_id: String,
 }
 
+impl Step {
+    /// Whether it changes something at AWS.
+    pub(super) fn changes_aws(&self) -> bool {
+        match self {
+            Self::Retag(_) | Self::Start(_) | Self::Cancel(_) => true,
+            Self::Adopt(_, otherwise) => otherwise.as_deref().is_some_and(Self::changes_aws),
+            Self::Rest
+            | Self::Acknowledge
+            | Self::Refuse(_)
+            | Self::Misask(_)
+            | Self::Look(_)
+            | Self::Missing
+            | Self::Reopen
+            | Self::AwaitReference
+            | Self::AddFinalizer
+            | Self::TakeOver(_)
+            | Self::Save(_)
+            | Self::Observe(_)
+            | Self::AwaitEnd(_)
+            | Self::Find(_)
+            | Self::Release => false,
+        }
+    }
+}
+
 /// The next step.
 pub fn plan(view: &View<'_>) -> Step {
+    // What is decided below may change; that a read-only object changes nothing may not.
+    match decide(view) {
+        Step::Adopt(existing, Some(otherwise)) if view.read_only && otherwise.changes_aws() => {
+            Step::Adopt(existing, Some(Box::new(Step::Missing)))
+        }
+        step if view.read_only && step.changes_aws() => Step::Missing,
+        step => step,
+    }
+}
+
+fn decide(view: &View<'_>) -> Step {
     let run = view.run;
     if let Some(submission) = &view.memory.submission
         && run.status.as_ref().is_none_or(|status| status.id.is_none())
@@ -99,6 +149,35 @@ pub fn plan(view: &View<'_>) -> Step {
     }
     if run.status.as_ref().is_some_and(|status| status.id.is_some()) {
         return submitted_somewhere(view);
+    }
+    match adoption(view) {
+        Ok(None) => unadopted(view),
+        Ok(Some((existing, or_create))) => {
+            let otherwise = or_create.then(|| Box::new(unadopted(view)));
+            Step::Adopt(Box::new(existing), otherwise)
+        }
+        Err(Unfit::Invalid(why)) => Step::Misask(why),
+        Err(Unfit::Waiting) => Step::AwaitReference,
+    }
+}
+
+/// The run that the object asks to take over, and whether one is started if there is none.
+fn adoption(view: &View<'_>) -> Result<Option<(Existing, bool)>, Unfit> {
+    let asked =
+        if view.adoption { adoption::asked(view.run, request::is_managed(view.run)) } else { Ok(None) };
+    let Some(asked) = asked.map_err(Unfit::Invalid)? else { return Ok(None) };
+    Ok(Some((existing(&asked.fields, view.target)?, asked.or_create)))
+}
+
+/// The next step for a run without an id that doesn't ask for another's.
+fn unadopted(view: &View<'_>) -> Step {
+    let run = view.run;
+    if view.read_only {
+        let looked = view.memory.never_started || view.memory.sought || !has_finalizer(run);
+        return match view.target.virtual_cluster.id().filter(|_| !looked) {
+            Some(id) => Step::Look(id.to_owned()),
+            None => Step::Missing,
+        };
     }
     if has_final_state(run) {
         return Step::Reopen;
@@ -134,13 +213,18 @@ fn plan_deletion(view: &View<'_>) -> Step {
     if !has_finalizer(run) {
         return Step::Rest;
     }
-    if view.retain || has_final_state(run) {
+    if view.retain || view.read_only || has_final_state(run) {
         return Step::Release;
     }
     let Some(submitted) = submitted(view) else {
         // With our finalizer and without an id: this process knows that it never submitted the run, or it has to look.
         if view.memory.never_started {
             return Step::Release;
+        }
+        if adoption::is_adopted(run)
+            && let Ok(Some((existing, _))) = adoption(view)
+        {
+            return Step::Adopt(Box::new(existing), Some(Box::new(Step::Release)));
         }
         return match view.target.virtual_cluster.id() {
             Some(id) => Step::Find(id.to_owned()),
@@ -166,7 +250,8 @@ pub fn settled(run: &JobRun) -> bool {
     run.metadata.deletion_timestamp.is_none()
         && has_final_state(run)
         && status.observed_generation.is_none_or(|seen| Some(seen) == run.metadata.generation)
-        && (status.id.is_some() || !asks_again(retry(run), status.last_handled_retry.as_deref()))
+        && (status.id.is_some()
+            || !asks_again(retry(run), status.last_handled_retry.as_deref()) && !asks_for_a_run(run))
 }
 
 /// Whether the spec of a live run was edited since its status answered it. Its tags are the one thing that AWS can change
@@ -195,6 +280,11 @@ fn has_ended(observation: Option<&Observation>) -> bool {
 /// Whether a retry annotation has a value that wasn't answered yet; taking it away asks for nothing.
 pub fn asks_again(annotation: Option<&str>, answered: Option<&str>) -> bool {
     annotation.is_some() && annotation != answered
+}
+
+/// Whether annotations ask for a run that exists, or try to.
+fn asks_for_a_run(run: &JobRun) -> bool {
+    adoption::asked(run, request::is_managed(run)) != Ok(None)
 }
 
 /// Whether a live job may belong to the object, as far as the object tells.

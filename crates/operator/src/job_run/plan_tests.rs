@@ -53,7 +53,7 @@ fn step_in(
 ) -> Step {
     let execution_role = RoleTarget::Given("arn:aws:iam::123456789012:role/job".into());
     let target = Target { virtual_cluster, execution_role, default_tags: Vec::new() };
-    plan(&View { run, memory, observation, target: &target, retain: false })
+    plan(&View { run, memory, observation, target: &target, retain: false, read_only: false, adoption: true })
 }
 
 #[test]

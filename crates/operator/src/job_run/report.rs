@@ -10,6 +10,7 @@ use kube::Resource;
 
 use super::plan;
 use super::status::{self, Manner, Situation, Submission, Tags};
+use crate::adoption::is_adopted;
 use crate::context::Context;
 use crate::emr::poll::Observed;
 use crate::event::{EventType, reason};
@@ -89,10 +90,14 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         Situation::Refused(why) => {
             (EventType::Warning, reason::REFUSED, format!("{why}; {}", status::REFUSED_REMEDY))
         }
+        Situation::Misasked(why) => (EventType::Warning, reason::REFUSED, (*why).to_owned()),
         Situation::Lost => (EventType::Warning, reason::NOT_FOUND, message(after)),
         Situation::Submitted(submission, seen) => {
             let Submission { id, virtual_cluster_id: cluster, found, .. } = submission;
-            if found.is_some() {
+            if found.is_some() && is_adopted(run) {
+                let note = format!("job run {id} in virtual cluster {cluster} was adopted");
+                (EventType::Normal, reason::ADOPTED, note)
+            } else if found.is_some() {
                 let note = format!(
                     "job run {id} in virtual cluster {cluster} was started for this object before: it is taken over, and none is \
                      started"

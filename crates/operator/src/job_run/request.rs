@@ -49,6 +49,11 @@ pub fn tokens(run: &JobRun) -> String {
     format!("{origin}-{digest:016x}-")
 }
 
+/// Whether our finalizer is on, and we put it on: upstream's has the same name, and no origin goes with it.
+pub fn is_managed(run: &JobRun) -> bool {
+    plan::has_finalizer(run) && run.annotations().contains_key(annotations::ORIGIN)
+}
+
 /// Whether the object was there before under another UID.
 pub fn is_restored(run: &JobRun) -> bool {
     origin(run) != run.uid().unwrap_or_default()

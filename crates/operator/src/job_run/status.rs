@@ -15,7 +15,7 @@ use emrcontainers_api::overrides::ConfigurationOverrides;
 use emrcontainers_api::status::AckResourceMetadata;
 use jiff::Timestamp;
 
-use super::{plan, target, turn};
+use super::{adoption, plan, target, turn};
 use crate::emr::poll::Observed;
 use crate::settings::JobReadyPolicy;
 
@@ -54,6 +54,8 @@ pub enum Situation<'a> {
     Trouble(&'a str),
     /// The run can't be submitted as it is described.
     Refused(&'a str),
+    /// The annotations ask for what can't be done.
+    Misasked(&'a str),
     /// The service has accepted the run, and may have said something of it since.
     Submitted(&'a Submission, Option<&'a Observed>),
     /// The service said something of the run.
@@ -81,6 +83,8 @@ pub struct Submission {
     pub found: Option<Observed>,
     /// The generation of the spec whose tags it has.
     pub generation: Option<i64>,
+    /// What is to be told of a run that was taken over.
+    pub advice: Option<String>,
 }
 
 /// Whether a live run has the tags of its spec.
@@ -130,12 +134,18 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner<'_>) -> JobR
                 .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
                 .no(READY, TERMINAL, message)
                 .yes(STALLED, "Refused", &format!("{message}; {REFUSED_REMEDY}")),
+            Situation::Misasked(message) => Wanted::default()
+                .yes(TERMINAL, "", message)
+                .no(RESOURCE_SYNCED, condition::TERMINAL_REASON, condition::NOT_SYNCED_MESSAGE)
+                .no(READY, TERMINAL, message)
+                .yes(STALLED, condition::INVALID_ANNOTATION, message),
             Situation::Acknowledged if status.id.is_none() => return status,
             _ => submitted(references(manner), &status, manner),
         };
-    let wanted = match advice(run, manner.cross_namespace) {
-        Some((reason, advice)) => wanted.yes(ADVISORY, reason, &advice),
-        None => wanted,
+    let wanted = match (advice(run, manner.cross_namespace), advice_on_spec(&before, situation)) {
+        (Some((reason, advice)), _) => wanted.yes(ADVISORY, reason, &advice),
+        (None, Some(advice)) => wanted.yes(ADVISORY, adoption::SPEC_DIFFERS, advice),
+        (None, None) => wanted,
     };
     status.conditions = wanted.apply(&before.conditions, manner.now);
     status
@@ -162,6 +172,15 @@ pub fn advice(run: &JobRun, cross_namespace: bool) -> Option<(&'static str, Stri
     }
 }
 
+/// What is told of a run that isn't what the spec says: from when it was taken over on, since neither can change.
+fn advice_on_spec<'a>(before: &'a JobRunStatus, situation: &'a Situation<'_>) -> Option<&'a str> {
+    if let Situation::Submitted(submission, _) = situation {
+        return submission.advice.as_deref();
+    }
+    let told = condition::find(&before.conditions, ADVISORY)?;
+    told.message.as_deref().filter(|_| told.reason.as_deref() == Some(adoption::SPEC_DIFFERS))
+}
+
 /// Everything but the conditions.
 fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
     let fail = |status: &mut JobRunStatus, reason: &str, details: &str| {
@@ -175,7 +194,10 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
             status.last_handled_retry = plan::retry(run).map(str::to_owned);
             status.refusals = Some(status.refusals.unwrap_or_default().saturating_add(1));
         }
-        Situation::Reference { .. } | Situation::Waiting { .. } | Situation::Trouble(_)
+        Situation::Reference { .. }
+        | Situation::Waiting { .. }
+        | Situation::Trouble(_)
+        | Situation::Misasked(_)
             if status.id.is_none() =>
         {
             // A run that was refused and is tried again isn't failed any more.
@@ -205,6 +227,7 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
         Situation::Reference { .. }
         | Situation::Waiting { .. }
         | Situation::Trouble(_)
+        | Situation::Misasked(_)
         | Situation::CancelAsked
         | Situation::Lost
         | Situation::Acknowledged => {}

@@ -56,6 +56,7 @@ fn submission(overrides: Option<ConfigurationOverrides>) -> Submission {
         overrides,
         found: None,
         generation: Some(1),
+        advice: None,
     }
 }
 

@@ -13,8 +13,8 @@ use emrcontainers_api::virtual_cluster::{
     ARRESTED, RUNNING, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster,
 };
 
-use super::plan;
 use super::status::{SeenCluster, Situation};
+use super::{adoption, plan};
 use crate::context::Context;
 use crate::emr::Client;
 use crate::emr::error::{Class, EmrError};
@@ -141,17 +141,20 @@ impl Pass<'_> {
     async fn taken(&self, message: &str) -> Result {
         let (eks, namespace) =
             (self.cluster.spec.container_provider.id.clone(), plan::namespace(self.cluster));
-        let states = [RUNNING, ARRESTED, TERMINATING].map(str::to_owned).to_vec();
-        let filter = VirtualClusterFilter { eks_cluster: eks.clone(), states };
-        let holder = match self.client().list_virtual_clusters(&filter).await {
-            Ok(clusters) => clusters.into_iter().find(|other| {
-                other.eks_cluster == eks && other.namespace.as_deref().unwrap_or("default") == namespace
-            }),
+        let holder = match self.holder().await {
+            Ok(holder) => holder,
             Err(error) => {
                 let message = format!("{message} (which one can't be told: {error})");
                 return self.report_then(&Situation::Trouble(&message), Next::Backoff).await;
             }
         };
+        if let Some(holder) = &holder {
+            match self.left_behind(holder).await {
+                Ok(Some(left)) => return self.save(left).await,
+                Ok(None) => {}
+                Err(error) => return self.failed(&error).await,
+            }
+        }
         match holder {
             Some(holder) if holder.state == TERMINATING => {
                 let message = format!("{message}: {} is being terminated; this one follows it", holder.id);
@@ -173,6 +176,17 @@ impl Pass<'_> {
         }
     }
 
+    /// The cluster that has the namespace.
+    pub(super) async fn holder(&self) -> std::result::Result<Option<model::VirtualCluster>, EmrError> {
+        let (eks, namespace) = (&self.cluster.spec.container_provider.id, plan::namespace(self.cluster));
+        let states = [RUNNING, ARRESTED, TERMINATING].map(str::to_owned).to_vec();
+        let filter = VirtualClusterFilter { eks_cluster: eks.clone(), states };
+        let clusters = self.client().list_virtual_clusters(&filter).await?;
+        Ok(clusters.into_iter().find(|other| {
+            other.eks_cluster == *eks && other.namespace.as_deref().unwrap_or("default") == namespace
+        }))
+    }
+
     /// Makes AWS agree with the spec, and says what the cluster is like.
     pub async fn sync(&self, id: &str) -> Result {
         let described = match self.client().describe_virtual_cluster(id).await {
@@ -187,7 +201,7 @@ impl Pass<'_> {
         }
         // A difference that can't be sent is told, and doesn't keep runs from being submitted.
         let problem = match described.state.as_str() {
-            RUNNING => self.update(&described).await.err(),
+            RUNNING if !self.is_read_only() => self.update(&described).await.err(),
             _ => None,
         };
         if problem.as_ref().is_some_and(|error| error.class == Class::Throttled) {
@@ -261,9 +275,19 @@ impl Pass<'_> {
     pub async fn recover(&self, token: String) -> Result {
         match self.client().create_virtual_cluster(self.request(token)).await {
             Ok(created) => self.found(created).await,
-            Err(error) if matches!(error.class, Class::Refused | Class::NamespaceTaken | Class::NotFound) => {
-                self.release().await
+            Err(error) if error.class == Class::NamespaceTaken => {
+                let left = match self.holder().await {
+                    Ok(Some(holder)) => self.left_behind(&holder).await,
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                match left {
+                    Ok(Some(left)) => self.save(left).await,
+                    Ok(None) => self.release().await,
+                    Err(error) => self.failed(&error).await,
+                }
             }
+            Err(error) if matches!(error.class, Class::Refused | Class::NotFound) => self.release().await,
             Err(error) => self.failed(&error).await,
         }
     }
@@ -289,7 +313,7 @@ impl Pass<'_> {
     }
 
     /// Tells of an error and tries again later; a throttle is only waited for.
-    async fn failed(&self, error: &EmrError) -> Result {
+    pub(super) async fn failed(&self, error: &EmrError) -> Result {
         match error.class {
             Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
             _ => self.trouble(&error.to_string()).await,
@@ -317,8 +341,17 @@ impl Pass<'_> {
         }
     }
 
-    fn seen(&self, described: model::VirtualCluster) -> SeenCluster {
+    pub(super) fn seen(&self, described: model::VirtualCluster) -> SeenCluster {
         let scope = self.scope();
+        let read_only = self.is_read_only();
+        let mut differs = adoption::fixed_differences(&self.cluster.spec, &described);
+        if read_only {
+            differs.extend(adoption::unsent_differences(
+                &self.cluster.spec,
+                &described,
+                &self.tag_change(&described.tags),
+            ));
+        }
         let counts = (described.current_concurrent_job_runs, described.current_in_queue_job_runs);
         SeenCluster {
             place: AckResourceMetadata {
@@ -334,6 +367,7 @@ impl Pass<'_> {
                 current_concurrent_job_runs: counts.0,
                 current_in_queue_job_runs: counts.1,
             }),
+            advice: adoption::advice(&differs, read_only),
         }
     }
 
@@ -342,7 +376,7 @@ impl Pass<'_> {
         format!("arn:{}:emr-containers:{region}:{account}:/virtualclusters/{id}", self.context.partition)
     }
 
-    fn scope(&self) -> Scope {
+    pub(super) fn scope(&self) -> Scope {
         let place = self.cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
         self.context.scope(&**self.cluster, place.map(|place| place.region.as_str()))
     }
@@ -352,8 +386,13 @@ impl Pass<'_> {
         self.context.settings.resync_period.of(VirtualCluster::KIND)
     }
 
+    fn is_read_only(&self) -> bool {
+        self.context.is_read_only(&**self.cluster)
+    }
+
     pub(super) fn client(&self) -> Client {
-        self.context.pool.client(&self.scope())
+        let client = self.context.pool.client(&self.scope());
+        if self.is_read_only() { client.reading_only() } else { client }
     }
 }
 

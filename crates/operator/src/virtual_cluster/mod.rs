@@ -4,13 +4,17 @@
 //! Invariant: every step ends in a write, a call, or the end of the pass.
 
 pub mod act;
+mod adopt;
+pub mod adoption;
 mod differences;
+mod hand_over;
 #[cfg(test)]
 mod model_tests;
 pub mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod report;
+mod shadow;
 pub mod status;
 
 use std::convert::Infallible;
@@ -30,6 +34,7 @@ use crate::pass::{Next, PassError, Progress, Reconciled};
 use crate::timing;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
+use adopt::Adopted;
 use plan::{Step, View};
 
 impl Kind for VirtualCluster {
@@ -110,20 +115,37 @@ async fn step(
         users: &users,
         tags_problem: tags_problem.as_deref(),
         retain: context.retain(&**cluster),
+        read_only: context.is_read_only(&**cluster),
+        adoption: context.adoption(),
     };
     let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
     if let Some(why) = context.foreign(place).filter(|_| !view.retain) {
         return pass.trouble(&why).await;
     }
-    match plan::plan(&view) {
+    perform(&pass, plan::plan(&view), &users).await
+}
+
+/// Makes the calls that the step names.
+async fn perform(
+    pass: &act::Pass<'_>,
+    step: Step,
+    users: &[String],
+) -> Result<Progress<VirtualCluster>, PassError> {
+    match step {
         Step::Rest | Step::Settled => Ok(Progress::End(Next::Await)),
         Step::LookAgain { token } => pass.look_again(token).await,
         Step::Refuse(why) => pass.refuse(&why).await,
+        Step::Misask(why) => pass.misasked(&why).await,
+        Step::Adopt(existing, otherwise) => match pass.adopt(&existing, otherwise.map(|step| *step)).await {
+            Adopted::Progress(progress) => progress,
+            Adopted::Otherwise(step) => Box::pin(perform(pass, step, users)).await,
+        },
+        Step::Missing => pass.missing_read_only().await,
         Step::Reopen => pass.reopen().await,
         Step::AddFinalizer => pass.add_finalizer().await,
         Step::Create { token } => pass.create(token).await,
         Step::Sync(id) => pass.sync(&id).await,
-        Step::AwaitUsers => pass.await_users(&users).await,
+        Step::AwaitUsers => pass.await_users(users).await,
         Step::Delete(id) => pass.delete(&id).await,
         Step::AwaitTermination(id) => pass.await_termination(&id).await,
         Step::Recover { token } => pass.recover(token).await,

@@ -191,7 +191,14 @@ impl World {
     fn seen(&self, id: &str) -> SeenCluster {
         let (_, state) = &self.made[id.parse::<usize>().unwrap()];
         let place = AckResourceMetadata::default();
-        SeenCluster { id: id.into(), place, state: (*state).into(), created_at: None, scheduler: None }
+        SeenCluster {
+            id: id.into(),
+            place,
+            state: (*state).into(),
+            created_at: None,
+            scheduler: None,
+            advice: None,
+        }
     }
 
     fn pass(&mut self, stale: bool, lose_reply: bool, fail_write: bool) {
@@ -207,6 +214,8 @@ impl World {
             users: &users,
             tags_problem: None,
             retain: false,
+            read_only: false,
+            adoption: true,
         };
         match plan(&view) {
             Step::Rest | Step::Settled => {}
@@ -252,6 +261,7 @@ impl World {
                 Err(Denied::Refused | Denied::NamespaceTaken) => self.gone |= !fails,
             },
             Step::Release => self.gone |= !fails,
+            Step::Misask(_) | Step::Adopt(..) | Step::Missing => unreachable!("no annotation asks for that"),
         }
     }
 

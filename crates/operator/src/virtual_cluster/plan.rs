@@ -3,10 +3,14 @@
 //! Invariants: the state TERMINATED means that nothing is being created; a cluster that may have been created is never created with another token; it is not deleted while a
 //! live run refers to it; the finalizer comes off only when no live cluster can belong to the object.
 
-use emrcontainers_api::virtual_cluster::{SchedulerConfiguration, TERMINATED, TERMINATING, VirtualCluster};
+use emrcontainers_api::virtual_cluster::{
+    SchedulerConfiguration, TERMINATED, TERMINATING, VirtualCluster, VirtualClusterStatus,
+};
 use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations, condition};
 use kube::ResourceExt;
 
+use super::adoption::{Existing, existing};
+use crate::adoption;
 use crate::job_run::plan::asks_again;
 use crate::memory::Memory;
 
@@ -23,6 +27,10 @@ pub struct View<'a> {
     pub tags_problem: Option<&'a str>,
     /// Whether the cluster outlives the object.
     pub retain: bool,
+    /// Whether nothing may be changed at AWS.
+    pub read_only: bool,
+    /// Whether annotations may ask to take a cluster over.
+    pub adoption: bool,
 }
 
 /// The one thing to do next.
@@ -39,6 +47,12 @@ pub enum Step {
     },
     /// It can't be created as it is described.
     Refuse(String),
+    /// The annotations ask for what can't be done.
+    Misask(String),
+    /// The object names a cluster: take it over, or else do that.
+    Adopt(Existing, Option<Box<Step>>),
+    /// No cluster may be created, and none is known.
+    Missing,
     /// It is gone and is to be created anew: say so before anything is created.
     Reopen,
     /// It may be created once the finalizer is there.
@@ -66,12 +80,71 @@ pub enum Step {
     Release,
 }
 
+impl Step {
+    /// Whether it changes something at AWS, or leads to that. What a read is followed by looks for itself.
+    fn changes_aws(&self) -> bool {
+        match self {
+            Self::LookAgain { .. }
+            | Self::Create { .. }
+            | Self::Delete(_)
+            | Self::Recover { .. }
+            | Self::Reopen
+            | Self::AddFinalizer => true,
+            Self::Adopt(_, otherwise) => otherwise.as_deref().is_some_and(Self::changes_aws),
+            Self::Rest
+            | Self::Settled
+            | Self::Refuse(_)
+            | Self::Misask(_)
+            | Self::Missing
+            | Self::Sync(_)
+            | Self::AwaitUsers
+            | Self::AwaitTermination(_)
+            | Self::Release => false,
+        }
+    }
+}
+
 /// The next step.
 pub fn plan(view: &View<'_>) -> Step {
+    match decide(view) {
+        Step::Adopt(existing, Some(otherwise)) if view.read_only && otherwise.changes_aws() => {
+            Step::Adopt(existing, Some(Box::new(Step::Missing)))
+        }
+        step if view.read_only && step.changes_aws() => Step::Missing,
+        step => step,
+    }
+}
+
+fn decide(view: &View<'_>) -> Step {
     let cluster = view.cluster;
     if cluster.metadata.deletion_timestamp.is_some() {
         return plan_deletion(view);
     }
+    match adoption(view) {
+        Ok(None) => unadopted(view),
+        Ok(Some((existing, or_create))) => {
+            Step::Adopt(existing, or_create.then(|| Box::new(unadopted(view))))
+        }
+        Err(why) => Step::Misask(why),
+    }
+}
+
+/// The cluster that the object asks to take over, and whether one is created if there is none.
+fn adoption(view: &View<'_>) -> Result<Option<(Existing, bool)>, String> {
+    let cluster = view.cluster;
+    let has_id = cluster.status.as_ref().is_some_and(|status| status.id.is_some());
+    if has_id || !view.adoption {
+        return Ok(None);
+    }
+    // `adopt` never creates, so that it holds for a cluster that couldn't be created, too.
+    let is_managed = has_finalizer(cluster) && !adoption::is_adopt(cluster);
+    let Some(asked) = adoption::asked(cluster, is_managed)? else { return Ok(None) };
+    Ok(Some((existing(&asked.fields)?, asked.or_create)))
+}
+
+/// The next step for a cluster that doesn't ask for another's.
+fn unadopted(view: &View<'_>) -> Step {
+    let cluster = view.cluster;
     let unfit = unfit(cluster).or_else(|| view.tags_problem.map(str::to_owned));
     if settled(cluster) {
         let refused = live_id(cluster).is_none() && state(cluster) != Some(TERMINATED);
@@ -83,6 +156,9 @@ pub fn plan(view: &View<'_>) -> Step {
     }
     if let Some(id) = live_id(cluster) {
         return Step::Sync(id.to_owned());
+    }
+    if view.read_only {
+        return Step::Missing;
     }
     if state(cluster) == Some(TERMINATED) {
         return Step::Reopen;
@@ -98,10 +174,15 @@ fn plan_deletion(view: &View<'_>) -> Step {
     if !has_finalizer(cluster) {
         return Step::Rest;
     }
-    if view.retain || state(cluster) == Some(TERMINATED) {
+    if view.retain || view.read_only || state(cluster) == Some(TERMINATED) {
         return Step::Release;
     }
     let Some(id) = cluster.status.as_ref().and_then(|status| status.id.clone()) else {
+        if adoption::is_adopted(cluster)
+            && let Ok(Some((existing, _))) = adoption(view)
+        {
+            return Step::Adopt(existing, Some(Box::new(Step::Release)));
+        }
         // A cluster that was refused before may have been created by a later try whose reply was lost.
         let never_created = view.memory.never_started || unfit(cluster).is_some();
         return if never_created { Step::Release } else { Step::Recover { token: token(cluster) } };
@@ -139,6 +220,13 @@ pub fn settled(cluster: &VirtualCluster) -> bool {
         && is_terminal(cluster)
         && status.observed_generation == cluster.metadata.generation
         && !asks_again(retry(cluster), status.last_handled_retry.as_deref())
+        && !is_misasked(status)
+}
+
+/// Whether all that stands in the way are annotations, as they were.
+fn is_misasked(status: &VirtualClusterStatus) -> bool {
+    let stalled = condition::find(&status.conditions, condition::STALLED);
+    stalled.is_some_and(|stalled| stalled.reason.as_deref() == Some(condition::INVALID_ANNOTATION))
 }
 
 /// The value of the retry annotation.

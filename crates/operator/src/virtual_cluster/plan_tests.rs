@@ -50,6 +50,7 @@ fn seen(state: &str) -> SeenCluster {
         state: state.into(),
         created_at: None,
         scheduler: None,
+        advice: None,
     }
 }
 
@@ -63,7 +64,7 @@ fn retried(mut cluster: VirtualCluster) -> VirtualCluster {
 }
 
 fn step(cluster: &VirtualCluster, memory: &Memory<VirtualCluster>, users: &[String], retain: bool) -> Step {
-    plan(&View { cluster, memory, users, tags_problem: None, retain })
+    plan(&View { cluster, memory, users, tags_problem: None, retain, read_only: false, adoption: true })
 }
 
 #[test]

@@ -7,6 +7,7 @@ use kube::Resource;
 
 use super::act::{Pass, Result};
 use super::status::{self, Situation};
+use crate::adoption::is_adopted;
 use crate::event::{EventType, reason};
 use crate::metrics::Kind;
 use crate::pass::{Next, Progress};
@@ -56,13 +57,21 @@ impl Pass<'_> {
             Situation::Trouble(message) | Situation::Unequal(_, message) => {
                 self.event(EventType::Warning, reason::RETRYING, message);
             }
-            Situation::Refused(why) => self.event(EventType::Warning, reason::REFUSED, why),
+            Situation::Refused(why) | Situation::Misasked(why) => {
+                self.event(EventType::Warning, reason::REFUSED, why);
+            }
             Situation::Gone(why) => self.event(EventType::Warning, reason::NOT_FOUND, why),
             Situation::InUse(users) => {
                 self.event(EventType::Warning, reason::WAITING_FOR_JOB_RUNS, &status::in_use(users));
             }
             Situation::DeleteAsked => {
                 self.event(EventType::Normal, reason::DELETING, "the virtual cluster is being terminated");
+            }
+            Situation::Seen(seen)
+                if before.and_then(|status| status.id.as_ref()).is_none() && is_adopted(&**self.cluster) =>
+            {
+                let note = format!("virtual cluster {} was adopted", seen.id);
+                self.event(EventType::Normal, reason::ADOPTED, &note);
             }
             Situation::Seen(seen) if before.and_then(|status| status.id.as_ref()).is_none() => {
                 let note = format!("virtual cluster {} was created", seen.id);

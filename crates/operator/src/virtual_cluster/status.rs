@@ -5,7 +5,8 @@
 
 use emrcontainers_api::VirtualCluster;
 use emrcontainers_api::condition::{
-    self, ConditionStatus, READY, RECONCILING, RECOVERABLE, RESOURCE_SYNCED, STALLED, TERMINAL, Wanted,
+    self, ADVISORY, ConditionStatus, READY, RECONCILING, RECOVERABLE, RESOURCE_SYNCED, STALLED, TERMINAL,
+    Wanted,
 };
 use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::virtual_cluster::{
@@ -13,6 +14,7 @@ use emrcontainers_api::virtual_cluster::{
 };
 use jiff::Timestamp;
 
+use super::adoption::SPEC_DIFFERS;
 use super::plan;
 
 /// What happened to the cluster.
@@ -22,6 +24,8 @@ pub enum Situation<'a> {
     Trouble(&'a str),
     /// It can't be created as it is described.
     Refused(&'a str),
+    /// The annotations ask for what can't be done.
+    Misasked(&'a str),
     /// The service said something of the cluster.
     Seen(&'a SeenCluster),
     /// The same, and a difference from the spec couldn't be sent.
@@ -49,6 +53,8 @@ pub struct SeenCluster {
     pub created_at: Option<Timestamp>,
     /// How many runs run and wait.
     pub scheduler: Option<SchedulerStatus>,
+    /// What is to be told of a spec that differs.
+    pub advice: Option<String>,
 }
 
 /// How many users a message names before it only counts.
@@ -74,6 +80,7 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
             give_up(cluster, &mut status);
             stalled(wanted, "Refused", message)
         }
+        Situation::Misasked(message) => stalled(wanted, condition::INVALID_ANNOTATION, message),
         Situation::Gone(message) => {
             give_up(cluster, &mut status);
             status.state = Some(TERMINATED.to_owned());
@@ -109,6 +116,13 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
             status.state = Some(TERMINATING.to_owned());
             seen_conditions(wanted, TERMINATING)
         }
+    };
+    let wanted = match situation {
+        Situation::Seen(SeenCluster { advice: Some(advice), .. })
+        | Situation::Unequal(SeenCluster { advice: Some(advice), .. }, _) => {
+            wanted.yes(ADVISORY, SPEC_DIFFERS, advice)
+        }
+        _ => wanted,
     };
     status.conditions = wanted.apply(&before.conditions, now);
     status

@@ -1,0 +1,151 @@
+//! Takes over a run that the object names: looks it up, marks the object, and hands the id over to be saved.
+//!
+//! Must not decide whether: `plan` does. Invariant: the object is marked, with the finalizer, before its status has the id;
+//! AWS is only read.
+
+use emrcontainers_api::JobRun;
+use emrcontainers_api::annotations::{ADOPTION_FIELDS, ADOPTION_POLICY, READ_ONLY};
+use emrcontainers_api::job_run::JobRunSpec;
+use kube::{Resource, ResourceExt};
+use serde_json::Value;
+
+use super::act::{Pass, Result};
+use super::adoption::{self, By, Existing};
+use super::hand_over::Sighting;
+use super::plan::Step;
+use super::status::Situation;
+use crate::adoption::{elsewhere, is_adopted};
+use crate::emr::details::JobRunDetails;
+use crate::emr::error::{Class, EmrError};
+use crate::emr::model::{self, JobRunFilter};
+use crate::pass::{Next, Progress};
+use crate::write::{self, Kind, Written};
+
+/// Upstream's words for a resource that isn't there.
+const NOT_FOUND: &str = "adopted resource not found";
+/// Upstream's words for a resource that isn't there and mustn't be made.
+const READ_ONLY_NOT_FOUND: &str = "read-only resource not found";
+
+/// What came of a look for a run that is to be taken over.
+pub enum Adopted {
+    /// It is there, and the pass goes on with it.
+    Progress(Result),
+    /// It isn't there: this is to be done instead.
+    Otherwise(Step),
+}
+
+impl Pass<'_> {
+    /// Takes the run over, or says what is to be done without it.
+    pub async fn adopt(&self, existing: &Existing, otherwise: Option<Step>) -> Adopted {
+        if let Some(why) = existing.arn.as_deref().and_then(|arn| elsewhere(arn, &self.scope())) {
+            return Adopted::Progress(self.misasked(&why).await);
+        }
+        match self.look_up(existing).await {
+            Ok(Some((job, details))) => {
+                Adopted::Progress(self.take(&existing.virtual_cluster_id, job, &details).await)
+            }
+            Ok(None) => {
+                if let Some(step) = otherwise {
+                    return Adopted::Otherwise(step);
+                }
+                let message = format!(
+                    "{NOT_FOUND}: there is no {}; correct the annotation {ADOPTION_FIELDS}, or start it",
+                    existing.words()
+                );
+                Adopted::Progress(self.trouble(&message).await)
+            }
+            // What is asked for can't be.
+            Err(error) if error.class == Class::Refused => {
+                let why = format!("Error populating adoption fields: {error}");
+                Adopted::Progress(self.misasked(&why).await)
+            }
+            Err(error) => Adopted::Progress(self.failed(&error).await),
+        }
+    }
+
+    /// The run, and what it was started with.
+    pub(super) async fn look_up(
+        &self,
+        existing: &Existing,
+    ) -> std::result::Result<Option<(model::JobRun, JobRunDetails)>, EmrError> {
+        let client = self.context.pool.client(&self.scope());
+        let cluster = &existing.virtual_cluster_id;
+        let id = match &existing.by {
+            By::Id(id) => Some(id.clone()),
+            By::Token(token) => {
+                let filter = JobRunFilter { virtual_cluster_id: cluster.clone(), ..JobRunFilter::default() };
+                let mut found = None;
+                let listed = client.list_job_runs(&filter, u32::MAX, |run| {
+                    if run.client_token.as_deref() == Some(token) {
+                        found = Some(run.id);
+                    }
+                });
+                match listed.await {
+                    Err(error) if found.is_none() && error.class != Class::NotFound => return Err(error),
+                    Ok(_) | Err(_) => found,
+                }
+            }
+        };
+        let Some(id) = id else { return Ok(None) };
+        match client.describe_job_run_in_detail(cluster, &id).await {
+            Ok(described) => Ok(Some(described)),
+            Err(error) if error.class == Class::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Marks the object, and remembers the run; its id is saved in the next step.
+    async fn take(&self, virtual_cluster_id: &str, job: model::JobRun, details: &JobRunDetails) -> Result {
+        let compared = adoption::compare(&self.run.spec, self.target, virtual_cluster_id, &job, details);
+        let advice = adoption::advice(&compared.differs);
+        let marked =
+            is_adopted(&**self.run) && self.run.finalizers().iter().any(|name| name == JobRun::FINALIZER);
+        // An object that goes takes no finalizer any more; it has it, or there was nothing to find.
+        if marked || self.run.meta().deletion_timestamp.is_some() {
+            return Ok(self.found_with(job, virtual_cluster_id, advice));
+        }
+        let left_out = filled(&compared.left_out)?;
+        match write::adopt(&self.context.writer, &**self.run, &left_out).await? {
+            Written::Done(run) => {
+                self.context.job_runs.wrote(&run);
+                Ok(Pass { run: &run, ..*self }.found_with(job, virtual_cluster_id, advice))
+            }
+            Written::Conflict(newer) => {
+                self.context.job_runs.wrote(&newer);
+                Ok(Progress::Again(newer))
+            }
+            Written::Gone => Ok(self.rest()),
+        }
+    }
+
+    /// Says that the annotations can't be followed; another edit of them is looked at at once.
+    pub async fn misasked(&self, why: &str) -> Result {
+        self.report_then(&Situation::Misasked(why), Next::Await).await
+    }
+
+    /// Looks for the run of an object that mustn't start one.
+    pub async fn look(&self, virtual_cluster_id: &str) -> Result {
+        match self.sight(virtual_cluster_id).await? {
+            Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
+            Sighting::None => self.missing_read_only().await,
+            Sighting::Doubt(runs) => self.doubt(&runs).await,
+            Sighting::Failed(error) if matches!(error.class, Class::NotFound | Class::Refused) => {
+                self.missing_read_only().await
+            }
+            Sighting::Failed(error) => self.failed(&error).await,
+        }
+    }
+
+    /// Says that there is nothing to look at.
+    pub async fn missing_read_only(&self) -> Result {
+        let message = format!(
+            "{READ_ONLY_NOT_FOUND}: no job run is known for this object and none is started; name one with the annotations \
+             {ADOPTION_POLICY} and {ADOPTION_FIELDS}, or take {READ_ONLY} away"
+        );
+        self.trouble(&message).await
+    }
+}
+
+fn filled(left_out: &JobRunSpec) -> std::result::Result<Value, kube::Error> {
+    serde_json::to_value(left_out).map_err(kube::Error::SerdeError)
+}

@@ -1,0 +1,61 @@
+//! What was decided for each object, and on which version of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use crate::metrics::{Decision, Kind};
+
+/// Namespace and name.
+type Key = (String, String);
+
+struct Entry {
+    version: String,
+    decision: Decision,
+}
+
+/// The decisions by kind and object.
+#[derive(Default)]
+pub(super) struct Book(Mutex<HashMap<Kind, HashMap<Key, Entry>>>);
+
+impl Book {
+    fn with<T>(&self, look: impl FnOnce(&mut HashMap<Kind, HashMap<Key, Entry>>) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether this version of the object was judged, with an end.
+    pub(super) fn is_judged(&self, kind: Kind, namespace: &str, name: &str, version: &str) -> bool {
+        self.with(|all| {
+            let entry =
+                all.get(&kind).and_then(|entries| entries.get(&(namespace.to_owned(), name.to_owned())));
+            entry.is_some_and(|entry| entry.version == version && entry.decision.is_certain())
+        })
+    }
+
+    /// Writes a decision down; says whether it is another than before.
+    pub(super) fn write(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        version: String,
+        decision: Decision,
+    ) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let before = self.with(|all| all.entry(kind).or_default().insert(key, Entry { version, decision }));
+        before.is_none_or(|before| before.decision != decision)
+    }
+
+    /// Forgets all but these.
+    pub(super) fn keep(&self, kind: Kind, there: &[Key]) {
+        let there: HashSet<&Key> = there.iter().collect();
+        self.with(|all| all.entry(kind).or_default().retain(|key, _| there.contains(key)));
+    }
+
+    /// How many objects have this decision.
+    pub(super) fn count(&self, kind: Kind, decision: Decision) -> usize {
+        self.with(|all| {
+            let entries = all.get(&kind).into_iter().flat_map(HashMap::values);
+            entries.filter(|entry| entry.decision == decision).count()
+        })
+    }
+}
