@@ -141,7 +141,7 @@ fn decide(view: &View<'_>) -> Step {
     if let Some(submitted) = submitted(view) {
         return if has_final_state(run) {
             Step::Acknowledge
-        } else if tags_are_due(run) && !has_ended(view.observation) {
+        } else if tags_are_due(run) && !view.read_only && !has_ended(view.observation) {
             Step::Retag(submitted)
         } else {
             Step::Observe(submitted)
