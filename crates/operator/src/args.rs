@@ -90,6 +90,9 @@ pub struct Args {
     /// What `Ready` of a JobRun follows: the run's `outcome`, or that it is `synced` as upstream has it.
     #[arg(long, default_value = "outcome", value_name = "POLICY")]
     pub job_ready_policy: String,
+    /// Features to turn on or off, `Gate=true` separated by commas: ResourceAdoption, ReadOnlyResources, TeamLevelCARM, ServiceLevelCARM, IAMRoleSelector.
+    #[arg(long, env = "FEATURE_GATES", default_value = "", value_name = "GATES")]
+    pub feature_gates: String,
     /// The flags of upstream's that are accepted without an effect.
     #[command(flatten)]
     pub without_effect: WithoutEffect,
@@ -124,7 +127,7 @@ enum Otherwise {
     Refuse,
 }
 
-const NO_EFFECT: [NoEffect; 12] = [
+const NO_EFFECT: [NoEffect; 11] = [
     NoEffect::new("enable-webhook-server", Form::Switch, is_off),
     NoEffect::new("webhook-server-addr", Form::Value, |value| value.is_empty() || value == "0.0.0.0:9433"),
     NoEffect::new("enable-field-export-reconciler", Form::Switch, is_off),
@@ -137,7 +140,6 @@ const NO_EFFECT: [NoEffect; 12] = [
     }),
     NoEffect::new("reconcile-resource-resync-seconds", Form::Value, str::is_empty),
     NoEffect::new("reconcile-resource-max-concurrent-syncs", Form::Value, str::is_empty),
-    NoEffect::new("feature-gates", Form::Value, str::is_empty),
     NoEffect::refused("reconcile-resources", names_every_kind),
 ];
 

@@ -14,6 +14,7 @@ pub mod emr;
 pub mod event;
 pub mod event_queue;
 mod event_series;
+pub mod feature_gates;
 pub mod fence;
 pub mod health;
 pub mod job_run;

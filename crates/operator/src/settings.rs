@@ -13,6 +13,7 @@ use kube::core::Selector;
 
 use crate::args::{Args, WithoutEffect, go_bool};
 use crate::event_queue::EventQueue;
+use crate::feature_gates::FeatureGates;
 use crate::leader::times::LeaseTimes;
 use crate::quotas::Quotas;
 use crate::selector;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub lease_times: LeaseTimes,
     /// What `Ready` of a JobRun follows.
     pub job_ready_policy: JobReadyPolicy,
+    /// Which features are on.
+    pub feature_gates: FeatureGates,
     /// What to tell the user once the log works.
     pub warnings: Vec<String>,
 }
@@ -158,6 +161,7 @@ impl TryFrom<Args> for Settings {
             leader_election_renew_deadline,
             leader_election_retry_period,
             job_ready_policy,
+            feature_gates,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
         let mut check = Problems(problems);
@@ -230,6 +234,11 @@ impl TryFrom<Args> for Settings {
                 "--job-ready-policy",
                 JobReadyPolicy::Outcome,
                 ready(&job_ready_policy),
+            ),
+            feature_gates: check.or(
+                "--feature-gates",
+                FeatureGates::default(),
+                FeatureGates::parse(&feature_gates),
             ),
             warnings,
         };

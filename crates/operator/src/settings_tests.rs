@@ -48,6 +48,7 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
         leader_election_namespace: None,
         lease_times: LeaseTimes::default(),
         job_ready_policy: JobReadyPolicy::Outcome,
+        feature_gates: FeatureGates::default(),
         warnings: vec![],
     };
     assert_eq!(settings(""), expected);
@@ -150,6 +151,7 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ),
         ("--leader-election-retry-period=soon", "--leader-election-retry-period is `soon`"),
         ("--job-ready-policy=x", "--job-ready-policy is `x`: use outcome or synced"),
+        ("--feature-gates=Adopt=true", "--feature-gates has the unknown feature gate `Adopt`: use one of"),
         ("--watch-selectors=a=b,", "--watch-selectors has the key ``"),
         ("--reconcile-resources=JobRun", "--reconcile-resources=JobRun is not supported in this version"),
     ] {
