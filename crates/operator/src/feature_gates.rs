@@ -7,7 +7,10 @@ use crate::args::go_bool;
 
 /// The gates. [`FeatureGates::default`] is what holds without the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "a gate is open or shut, and they don't depend on each other")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a gate is open or shut, and they don't depend on each other"
+)]
 pub struct FeatureGates {
     /// `ResourceAdoption`: whether the adoption annotations count.
     pub resource_adoption: bool,
