@@ -5,11 +5,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{JobRun, VirtualCluster};
+use crate::{IAMRoleSelector, JobRun, VirtualCluster};
 
 /// Every CustomResourceDefinition, sorted by name.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![JobRun::crd(), VirtualCluster::crd()];
+    let mut crds = vec![IAMRoleSelector::crd(), JobRun::crd(), VirtualCluster::crd()];
     for crd in &mut crds {
         for version in &mut crd.spec.versions {
             if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {

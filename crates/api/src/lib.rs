@@ -10,6 +10,7 @@
 pub mod annotations;
 pub mod condition;
 mod crd;
+pub mod iam_role_selector;
 pub mod job_run;
 pub mod overrides;
 pub mod reference;
@@ -19,6 +20,7 @@ pub mod virtual_cluster;
 
 pub use condition::{Condition, ConditionStatus};
 pub use crd::crds;
+pub use iam_role_selector::{IAMRoleSelector, IAMRoleSelectorSpec};
 pub use job_run::{JobRun, JobRunSpec, JobRunStatus};
 pub use virtual_cluster::{VirtualCluster, VirtualClusterSpec, VirtualClusterStatus};
 
