@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use emrcontainers_api::{GROUP, JobRun, VirtualCluster};
+use emrcontainers_api::{IAMRoleSelector, JobRun, VirtualCluster};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Client, Resource};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -19,7 +19,6 @@ use crate::health::{Gate, Readiness, Work};
 use crate::leader;
 use crate::settings::Settings;
 use crate::timing;
-use crate::watch::Watched;
 
 /// What the API server has and allows; clones share their state.
 #[derive(Clone, Debug)]
@@ -64,10 +63,11 @@ impl Access {
     pub async fn keep_checking(self, settings: Settings, client: Client, work: Work) {
         let lease = settings.leader_election.then(|| leader::namespace_of_lease(&settings));
         let namespaces: Vec<_> = settings.watch_namespaces.iter().map(String::as_str).collect();
-        let needs = needs(&namespaces, lease.as_deref());
+        let needs = needs(&settings, lease.as_deref());
         let mut before = None;
         loop {
-            let now = self.check(&client, namespaces.first().copied(), &needs).await;
+            let selectors = settings.feature_gates.iam_role_selector;
+            let now = self.check(&client, namespaces.first().copied(), selectors, &needs).await;
             match &now {
                 Err(why) if before.as_ref() != Some(&now) => tracing::warn!("{why}"),
                 Ok(()) if before.is_some() && before.as_ref() != Some(&now) => {
@@ -88,10 +88,20 @@ impl Access {
     }
 
     /// Looks everything up, sets the gates, and says what is amiss.
-    async fn check(&self, client: &Client, namespace: Option<&str>, needs: &[Need]) -> Found {
+    async fn check(
+        &self,
+        client: &Client,
+        namespace: Option<&str>,
+        selectors: bool,
+        needs: &[Need],
+    ) -> Found {
         let definitions = async {
-            let definitions = served::<JobRun>(client, namespace).await?;
-            Ok(definitions.and(served::<VirtualCluster>(client, namespace).await?))
+            let mut definitions = served::<JobRun>(client, namespace).await?;
+            definitions = definitions.and(served::<VirtualCluster>(client, namespace).await?);
+            if selectors {
+                definitions = definitions.and(served::<IAMRoleSelector>(client, None).await?);
+            }
+            Ok(definitions)
         };
         let definitions: Result<Found, Silence> = definitions.await;
         let definitions = match definitions {
@@ -123,16 +133,20 @@ fn set(gate: &Gate, found: Found) -> Found {
 }
 
 /// Whether a kind can be listed. Reading one object asks more of the API server than its word that it has the kind.
-async fn served<K: Watched>(client: &Client, namespace: Option<&str>) -> Result<Found, Silence> {
-    let api: Api<K> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+async fn served<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    namespace: Option<&str>,
+) -> Result<Found, Silence> {
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
     };
-    let plural = <K as Resource>::plural(&());
+    let (plural, group) = (&resource.plural, &resource.group);
     match answer(api.list_metadata(&ListParams::default().limit(1))).await? {
         Ok(_) => Ok(Ok(())),
         Err(refusal) if refusal.code == 404 => {
-            Ok(Err(format!("the API server has no {plural}.{GROUP}: install the CustomResourceDefinitions")))
+            Ok(Err(format!("the API server has no {plural}.{group}: install the CustomResourceDefinitions")))
         }
         Err(refusal) => Ok(Err(format!(
             "listing {plural} is not allowed: {}; grant get, list and watch",

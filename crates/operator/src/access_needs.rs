@@ -9,6 +9,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 
 use crate::leader::LEASE;
+use crate::settings::Settings;
 
 /// What is done with what, other than with the lease.
 const WORK: [(&str, &str, &[&str]); 5] = [
@@ -18,6 +19,12 @@ const WORK: [(&str, &str, &[&str]); 5] = [
     (GROUP, "virtualclusters/status", &["update"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
+
+/// What is done with what is of the whole cluster, when all namespaces are watched. Of one that is named, the annotations
+/// are looked at where that is allowed.
+const NAMESPACES: (&str, &str, &[&str]) = ("", "namespaces", &["list", "watch"]);
+/// The same when role selectors decide who acts.
+const SELECTORS: (&str, &str, &[&str]) = ("services.k8s.aws", "iamroleselectors", &["list", "watch"]);
 
 /// One verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,14 +66,19 @@ impl Need {
     }
 }
 
-/// All that is needed in the watched namespaces (all, if none is named), and for the lease.
-pub fn needs(namespaces: &[&str], lease: Option<&str>) -> Vec<Need> {
-    let everywhere = [None];
-    let watched: Vec<Option<&str>> = namespaces.iter().copied().map(Some).collect();
-    let watched = if watched.is_empty() { &everywhere[..] } else { &watched };
+/// All that is needed in the watched namespaces (all, if none is named), of the whole cluster, and for the lease.
+pub fn needs(settings: &Settings, lease: Option<&str>) -> Vec<Need> {
+    let mut places: Vec<(Option<&str>, &[_])> =
+        settings.watch_namespaces.iter().map(|name| (Some(name.as_str()), &WORK[..])).collect();
+    if places.is_empty() {
+        places.extend([(None, &WORK[..]), (None, &[NAMESPACES])]);
+    }
+    if settings.feature_gates.iam_role_selector {
+        places.push((None, &[SELECTORS]));
+    }
     let mut needs = Vec::new();
-    for namespace in watched {
-        for (group, resource, verbs) in WORK {
+    for (namespace, work) in places {
+        for (group, resource, verbs) in work {
             needs.extend(verbs.iter().map(|verb| Need {
                 group,
                 resource,
@@ -100,9 +112,9 @@ pub fn missing(denied: &[&Need]) -> Result<(), String> {
             .namespace
             .as_ref()
             .map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
-        let name = first.resource.split_once('/');
-        let resource = match name {
+        let resource = match first.resource.split_once('/') {
             Some((resource, subresource)) => format!("{resource}.{}/{subresource}", first.group),
+            None if first.group.is_empty() => first.resource.to_owned(),
             None => format!("{}.{}", first.resource, first.group),
         };
         Some(format!("{} {resource} in {place}", verbs.join(", ")))
@@ -118,10 +130,16 @@ pub fn missing(denied: &[&Need]) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    fn settings(arguments: &str) -> Settings {
+        let arguments =
+            ["operator", "--aws-region=eu-west-1"].into_iter().chain(arguments.split_whitespace());
+        Settings::from_command_line(arguments).unwrap()
+    }
+
     #[test]
     fn what_is_missing_is_named_by_verb_resource_and_place() {
         assert_eq!(missing(&[]), Ok(()));
-        let everywhere = needs(&[], None);
+        let everywhere = needs(&settings(""), None);
         let writes: Vec<&Need> = everywhere.iter().filter(|need| need.verb != "get").collect();
         assert_eq!(
             missing(&writes[..4]).unwrap_err(),
@@ -129,7 +147,12 @@ mod tests {
              jobruns.emrcontainers.services.k8s.aws in all namespaces; to update \
              jobruns.emrcontainers.services.k8s.aws/status in all namespaces"
         );
-        let two = needs(&["a", "b"], Some("home"));
+        let namespaces: Vec<&Need> = everywhere.iter().filter(|need| need.resource == "namespaces").collect();
+        assert_eq!(
+            missing(&namespaces).unwrap_err(),
+            "are missing: grant the operator's account to list, watch namespaces in all namespaces"
+        );
+        let two = needs(&settings("--watch-namespace=a,b"), Some("home"));
         let leases: Vec<&Need> = two.iter().filter(|need| need.resource == "leases").collect();
         assert_eq!(
             missing(&leases).unwrap_err(),
@@ -141,12 +164,21 @@ mod tests {
                 .unwrap_err()
                 .contains("in namespace a; to create events.events.k8s.io in namespace b")
         );
-        assert_eq!(two.len(), 2 * everywhere.len() + 3, "the lease is in one namespace only");
+        let shared = namespaces.len();
+        assert_eq!(
+            two.len(),
+            2 * (everywhere.len() - shared) + 3,
+            "the lease is in one namespace only, and a namespace that is named isn't listed"
+        );
+        let gate = settings("--watch-namespace=a --enable-carm=false --feature-gates=IAMRoleSelector=true");
+        let of_selectors =
+            needs(&gate, None).iter().filter(|need| need.resource == "iamroleselectors").count();
+        assert_eq!((of_selectors, two.iter().any(|need| need.resource == "iamroleselectors")), (2, false));
     }
 
     #[test]
     fn a_question_is_as_narrow_as_the_need() {
-        let needs = needs(&["a"], Some("home"));
+        let needs = needs(&settings("--watch-namespace=a"), Some("home"));
         let asked = |resource: &str, verb: &str| {
             let need = needs.iter().find(|need| need.resource == resource && need.verb == verb).unwrap();
             need.review().spec.resource_attributes.unwrap()

@@ -93,6 +93,15 @@ pub struct Args {
     /// Features to turn on or off, `Gate=true` separated by commas: ResourceAdoption, ReadOnlyResources, TeamLevelCARM, ServiceLevelCARM, IAMRoleSelector.
     #[arg(long, env = "FEATURE_GATES", default_value = "", value_name = "GATES")]
     pub feature_gates: String,
+    /// Whether the role that acts for an object is looked up by the account or team that its namespace names.
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub enable_carm: String,
+    /// Namespace of the config maps that hold these roles; `K8S_NAMESPACE` when empty, else `ack-system`.
+    #[arg(long, env = "ACK_SYSTEM_NAMESPACE", default_value = "", value_name = "NAMESPACE")]
+    pub ack_system_namespace: String,
+    /// What upstream called `ACK_SYSTEM_NAMESPACE` before.
+    #[arg(long, env = "K8S_NAMESPACE", default_value = "", hide = true)]
+    pub k8s_namespace: String,
     /// The flags of upstream's that are accepted without an effect.
     #[command(flatten)]
     pub without_effect: WithoutEffect,
@@ -127,11 +136,10 @@ enum Otherwise {
     Refuse,
 }
 
-const NO_EFFECT: [NoEffect; 11] = [
+const NO_EFFECT: [NoEffect; 10] = [
     NoEffect::new("enable-webhook-server", Form::Switch, is_off),
     NoEffect::new("webhook-server-addr", Form::Value, |value| value.is_empty() || value == "0.0.0.0:9433"),
     NoEffect::new("enable-field-export-reconciler", Form::Switch, is_off),
-    NoEffect::new("enable-carm", Form::Switch, is_off),
     NoEffect::new("enable-cross-namespace", Form::Switch, |value| !is_off(value)),
     NoEffect::new("aws-endpoint-use-path-style", Form::Switch, |_| true),
     NoEffect::new("http-client-timeout", Form::Value, |value| matches!(value, "" | "60s" | "1m" | "1m0s")),

@@ -32,6 +32,8 @@ use crate::metrics::{Metrics, RunState};
 use crate::observer::Counting;
 use crate::pass::Reconciled;
 use crate::runner;
+use crate::scope::decide::Rules;
+use crate::scope::{Change, Directory, watch as scope_watch};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::timing;
@@ -125,21 +127,20 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     tracing::info!(account = identity.account, region = process.settings.aws_region, "controllers start");
 
     let watched = &process.settings.watch_namespaces;
-    let namespaces: Vec<Option<&str>> = if watched.is_empty() {
-        vec![None]
-    } else {
-        watched.iter().map(|name| Some(name.as_str())).collect()
-    };
+    let namespaces = places(watched);
     let [run_work, cluster_work] =
         ["JobRuns", "VirtualClusters"].map(|of| process.liveness.part("passes", of, timing::STUCK));
     let runs: Vec<Half<JobRun>> =
         namespaces.iter().map(|namespace| Half::new(*namespace, run_work.clone())).collect();
     let clusters: Vec<Half<VirtualCluster>> =
         namespaces.iter().map(|namespace| Half::new(*namespace, cluster_work.clone())).collect();
+    let home = Scope::new(identity.account, &process.settings.aws_region);
+    let (tell, changes) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
         poller: Poller::new(Arc::clone(&pool), process.liveness.clone()),
         pool,
-        home: Scope { account: identity.account, region: process.settings.aws_region.clone() },
+        directory: Directory::new(rules(&process.settings, &home), tell),
+        home,
         partition: identity.partition,
         metrics: process.metrics.clone(),
         events: process.events.clone(),
@@ -167,8 +168,13 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         triggers(half, &context, hooks)
     });
     let of_runs = stream::select_all(run_triggers);
-    let cluster_passes =
-        runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), cluster_work, stop.clone());
+    let cluster_passes = async {
+        // Nobody acts before it is known in whose name.
+        if until(&stop, context.directory.known()).await.is_some() {
+            runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), cluster_work, stop.clone())
+                .await;
+        }
+    };
     let run_passes = async {
         // A run must not be judged before the clusters that it may refer to are known.
         if until(&stop, context.cluster_scopes.listed()).await.is_some() {
@@ -179,14 +185,30 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let listed = listed.map(|_| stores.open());
     let woken = wake_runs(awakened, Arc::clone(&context));
     let hints = hints(&process, &context);
+    let scopes = future::join(
+        scope_watch::keep_up(
+            &context.directory,
+            &process.client,
+            watched,
+            &process.settings.system_namespace,
+        ),
+        wake_concerned(changes, Arc::clone(&context)),
+    );
     tokio::select! {
         _ = future::join(cluster_passes, run_passes) => Ok(()),
         // Never ends by itself: readiness is a remark, not work.
         () = listed.then(|()| future::pending()) => Ok(()),
         // Never ends either: what hints tell, lists tell too.
         () = hints => Ok(()),
+        // Nor do these.
+        _ = scopes => anyhow::bail!("nothing keeps up with namespaces any more"),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
     }
+}
+
+/// Those that are watched; all in one if none is named.
+fn places(watched: &[String]) -> Vec<Option<&str>> {
+    if watched.is_empty() { vec![None] } else { watched.iter().map(|name| Some(name.as_str())).collect() }
 }
 
 /// Receives the events of runs, if there is a queue for them. Not in /readyz: without them runs are observed all the same.
@@ -230,6 +252,26 @@ async fn wake_runs(mut keys: UnboundedReceiver<RunKey>, context: Arc<Context>) {
     }
 }
 
+/// Wakes the objects that depend on what has changed.
+async fn wake_concerned(mut changes: UnboundedReceiver<Change>, context: Arc<Context>) {
+    while let Some(change) = changes.recv().await {
+        context.wake_concerned(&change);
+    }
+}
+
+/// Who acts where, as far as flags and our own credentials decide it.
+pub(crate) fn rules(settings: &Settings, home: &Scope) -> Rules {
+    let gates = settings.feature_gates;
+    Rules {
+        home: home.clone(),
+        carm: settings.enable_carm,
+        teams: gates.team_level_carm,
+        of_service: gates.service_level_carm,
+        selectors: gates.iam_role_selector,
+        allow_unsafe: settings.allow_unsafe_aws_endpoint_urls,
+    }
+}
+
 struct RunHooks {
     context: Arc<Context>,
     /// Cancelled once the store is filled.
@@ -249,7 +291,7 @@ impl Hooks<JobRun> for RunHooks {
         if let Some(uid) = &run.metadata.uid {
             self.context.job_runs.forget(uid);
             self.context.poller.untrack(uid);
-            self.context.pool.client(&self.context.scope_of_run(run)).limiter().forget(uid);
+            self.context.pool.forget(uid);
         }
         self.wake_deleting_cluster(run);
     }

@@ -20,6 +20,7 @@ use crate::selector;
 
 /// Everything that the command line and the environment decide.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the user's switches")]
 pub struct Settings {
     /// Region of the AWS resources, unless the object names another; never empty.
     pub aws_region: String,
@@ -61,6 +62,10 @@ pub struct Settings {
     pub job_ready_policy: JobReadyPolicy,
     /// Which features are on.
     pub feature_gates: FeatureGates,
+    /// Whether roles are looked up by account and team.
+    pub enable_carm: bool,
+    /// Where the config maps with these roles are.
+    pub system_namespace: String,
     /// What to tell the user once the log works.
     pub warnings: Vec<String>,
 }
@@ -137,6 +142,7 @@ impl Settings {
 impl TryFrom<Args> for Settings {
     type Error = SettingsError;
 
+    #[expect(clippy::too_many_lines, reason = "a few lines for each flag, and nothing else")]
     fn try_from(args: Args) -> Result<Self, SettingsError> {
         // Without `..`, so that a flag that nothing reads doesn't compile.
         let Args {
@@ -162,6 +168,9 @@ impl TryFrom<Args> for Settings {
             leader_election_retry_period,
             job_ready_policy,
             feature_gates,
+            enable_carm,
+            ack_system_namespace,
+            k8s_namespace,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
         let mut check = Problems(problems);
@@ -240,8 +249,20 @@ impl TryFrom<Args> for Settings {
                 FeatureGates::default(),
                 FeatureGates::parse(&feature_gates),
             ),
+            enable_carm: check.or("--enable-carm", true, switch(&enable_carm)),
+            system_namespace: check.or(
+                "--ack-system-namespace",
+                String::new(),
+                system_namespace(&ack_system_namespace, &k8s_namespace),
+            ),
             warnings,
         };
+        if settings.feature_gates.iam_role_selector && settings.enable_carm {
+            check.0.push(
+                "cannot enable feature gate 'IAMRoleSelector' when flag 'enable-carm' is set to true: add --enable-carm=false"
+                    .to_owned(),
+            );
+        }
         if check.0.is_empty() { Ok(settings) } else { Err(SettingsError::Problems(check.0)) }
     }
 }
@@ -351,6 +372,15 @@ fn namespaces(text: &str) -> Result<Vec<String>, String> {
 
 fn optional_namespace(text: &str) -> Result<Option<String>, String> {
     if text.trim().is_empty() { Ok(None) } else { namespace(text).map(Some) }
+}
+
+/// Upstream's, of three: the variable, the one it was called before, and a fixed one.
+fn system_namespace(text: &str, former: &str) -> Result<String, String> {
+    match (text.trim(), former.trim()) {
+        ("", "") => Ok("ack-system".to_owned()),
+        ("", former) => namespace(former),
+        (text, _) => namespace(text),
+    }
 }
 
 fn namespace(text: &str) -> Result<String, String> {

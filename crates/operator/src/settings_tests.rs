@@ -49,6 +49,8 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
         lease_times: LeaseTimes::default(),
         job_ready_policy: JobReadyPolicy::Outcome,
         feature_gates: FeatureGates::default(),
+        enable_carm: true,
+        system_namespace: "ack-system".to_owned(),
         warnings: vec![],
     };
     assert_eq!(settings(""), expected);
@@ -89,7 +91,7 @@ fn the_arguments_of_upstreams_chart_start_the_operator() {
     );
     assert_eq!(chart.aws_region, "eu-west-1");
     assert_eq!(chart.max_concurrent_syncs, 1);
-    assert_eq!(chart.warnings, ["--enable-carm=true has no effect in this version"]);
+    assert_eq!(chart.warnings, [""; 0]);
 }
 
 #[test]
@@ -110,6 +112,15 @@ fn values_are_read() {
     assert_eq!(settings("--metrics-addr=0").metrics_addr, None);
     assert_eq!(settings("--deletion-policy=retain").deletion_policy, DeletionPolicy::Retain);
     assert_eq!(settings("--job-ready-policy=synced").job_ready_policy, JobReadyPolicy::Synced);
+    assert!(!settings("--enable-carm=false").enable_carm);
+    assert!(
+        settings("--enable-carm=false --feature-gates=IAMRoleSelector=true").feature_gates.iam_role_selector
+    );
+    for (arguments, expected) in
+        [("--k8s-namespace=here", "here"), ("--k8s-namespace=here --ack-system-namespace=there", "there")]
+    {
+        assert_eq!(settings(arguments).system_namespace, expected);
+    }
     assert_eq!(settings("--aws-quotas=off").aws_quotas, Quotas::Off);
     let unsafe_endpoint =
         settings("--aws-endpoint-url http://127.0.0.1:4566 --allow-unsafe-aws-endpoint-urls");
@@ -151,6 +162,12 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ),
         ("--leader-election-retry-period=soon", "--leader-election-retry-period is `soon`"),
         ("--job-ready-policy=x", "--job-ready-policy is `x`: use outcome or synced"),
+        (
+            "--feature-gates=IAMRoleSelector=true",
+            "cannot enable feature gate 'IAMRoleSelector' when flag 'enable-carm' is set to true: add --enable-carm=false",
+        ),
+        ("--enable-carm=perhaps", "--enable-carm is `perhaps`: use true or false"),
+        ("--ack-system-namespace=A", "--ack-system-namespace has `A`, which can't be a namespace"),
         ("--feature-gates=Adopt=true", "--feature-gates has the unknown feature gate `Adopt`: use one of"),
         ("--watch-selectors=a=b,", "--watch-selectors has the key ``"),
         ("--reconcile-resources=JobRun", "--reconcile-resources=JobRun is not supported in this version"),

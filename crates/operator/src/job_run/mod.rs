@@ -34,6 +34,7 @@ use crate::decode::Assembled;
 use crate::memory::Memories;
 use crate::metrics::RunState;
 use crate::pass::{PassError, Progress, Reconciled};
+use crate::scope::decide::{Acting, Told};
 use crate::tags;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
@@ -94,8 +95,7 @@ impl Reconciled for JobRun {
     }
 
     fn may_call(&self, context: &Context) -> bool {
-        let uid = self.metadata.uid.as_deref().unwrap_or_default();
-        context.pool.client(&context.scope_of_run(self)).limiter().keeps_for(uid)
+        context.pool.keeps_for(self.metadata.uid.as_deref().unwrap_or_default())
     }
 
     async fn step(object: &Arc<Self>, context: &Context) -> Result<Progress<Self>, PassError> {
@@ -116,10 +116,18 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
         target: &target,
         retain: context.retain(&**run),
     };
-    let pass = act::Pass { run, uid: &uid, target: &target, context };
     let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    if let Some(why) = context.foreign(place).filter(|_| !view.retain && !plan::settled(run)) {
-        return pass.trouble(&why).await;
+    // What is let go, has come to its end, or was accepted and is to be written down takes no call.
+    let is_let_go = view.retain && run.metadata.deletion_timestamp.is_some();
+    let idle = is_let_go || plan::settled(run) || context.job_runs.has_submission(&uid);
+    let (acting, withheld) = match context.acting(&**run, place, idle) {
+        Ok(acting) => (acting, None),
+        Err(withheld) => (Acting { scope: context.home.clone(), told: Told::default() }, Some(withheld)),
+    };
+    let Acting { scope, told } = &acting;
+    let pass = act::Pass { run, uid: &uid, target: &target, scope, told, context };
+    if let Some(withheld) = withheld {
+        return pass.withhold(&withheld).await;
     }
     let step = plan::plan(&view);
     if !matches!(step, Step::Start(_) | Step::Cancel(_)) {

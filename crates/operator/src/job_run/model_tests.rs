@@ -20,6 +20,7 @@ use super::status::{self, Manner, Situation, Submission};
 use super::target::{ClusterTarget, Target};
 use crate::emr::poll::{Observation, Observed};
 use crate::memory::Memory;
+use crate::scope::decide::Told;
 use crate::settings::JobReadyPolicy;
 
 pub(super) fn a_run() -> JobRun {
@@ -335,7 +336,12 @@ impl World {
             return;
         }
         let manner =
-            Manner { ready: JobReadyPolicy::Outcome, by_reference: false, now: Timestamp::UNIX_EPOCH };
+            Manner {
+                ready: JobReadyPolicy::Outcome,
+                by_reference: false,
+                told: &Told::default(),
+                now: Timestamp::UNIX_EPOCH,
+            };
         let status = status::next(run, situation, manner);
         self.before = self.run.clone();
         self.run.status = Some(status);

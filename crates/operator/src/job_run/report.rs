@@ -30,10 +30,9 @@ pub enum Reported {
 pub async fn report(
     run: &Arc<JobRun>,
     situation: &Situation<'_>,
-    by_reference: bool,
+    manner: Manner<'_>,
     context: &Context,
 ) -> Result<Reported, PassError> {
-    let manner = Manner { ready: context.settings.job_ready_policy, by_reference, now: context.now() };
     let next = status::next(run, situation, manner);
     if run.status.as_ref() == Some(&next) {
         // The status has nothing new to say, but the call has failed once more: that is counted.
@@ -69,6 +68,9 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         // That it waits is an event; where it stands meanwhile is not.
         Situation::Waiting { reason, .. } if waits_already(run, reason) => return,
         Situation::Waiting { reason, message } => (EventType::Normal, *reason, (*message).to_owned()),
+        Situation::NoRole(why) => {
+            (EventType::Warning, reason::ROLE_NOT_AVAILABLE, format!("{}: {why}", condition::NO_ROLE_MESSAGE))
+        }
         Situation::Trouble(message) if message.starts_with("AccessDenied") => {
             (EventType::Warning, reason::ACCESS_DENIED, (*message).to_owned())
         }

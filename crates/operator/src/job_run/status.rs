@@ -17,6 +17,8 @@ use jiff::Timestamp;
 
 use super::{plan, turn};
 use crate::emr::poll::Observed;
+use crate::event::reason;
+use crate::scope::decide::{REGION_DRIFT, Told};
 use crate::settings::JobReadyPolicy;
 
 /// The failure reason of a run that was never submitted because the service or its own spec forbids it.
@@ -48,6 +50,8 @@ pub enum Situation<'a> {
         /// What it waits for.
         message: &'a str,
     },
+    /// No role is known that may act for the run: the cause.
+    NoRole(&'a str),
     /// A call failed and is tried again.
     Trouble(&'a str),
     /// The run can't be submitted as it is described.
@@ -81,17 +85,19 @@ pub struct Submission {
 
 /// How statuses are written.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Manner<'a> {
     /// What `Ready` follows.
     pub ready: JobReadyPolicy,
     /// Whether the run has references (they get a condition of their own).
     pub by_reference: bool,
+    /// What is told of who acts.
+    pub told: &'a Told,
     /// The time of this pass.
     pub now: Timestamp,
 }
 
 /// The next status.
-pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunStatus {
+pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner<'_>) -> JobRunStatus {
     let before = run.status.clone().unwrap_or_default();
     let mut status = before.clone();
     status.observed_generation = run.metadata.generation;
@@ -102,6 +108,14 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunSt
                 .with(REFERENCES_RESOLVED, *status, why, condition::REFERENCE_MESSAGE),
             Situation::Waiting { reason, message } => {
                 not_ready(references(manner), reason, message).no(RESOURCE_SYNCED, reason, message)
+            }
+            Situation::NoRole(why) => {
+                let message = format!("{}: {why}", condition::NO_ROLE_MESSAGE);
+                not_ready(references(manner), reason::ROLE_NOT_AVAILABLE, &message).no(
+                    RESOURCE_SYNCED,
+                    why,
+                    condition::NO_ROLE_MESSAGE,
+                )
             }
             Situation::Trouble(message) => not_ready(references(manner), RECOVERABLE, message)
                 .yes(RECOVERABLE, "", message)
@@ -114,12 +128,23 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner) -> JobRunSt
             Situation::Acknowledged if status.id.is_none() => return status,
             _ => submitted(references(manner), &status, manner.ready),
         };
-    let wanted = match turn::advice(run) {
-        Some(advice) => wanted.yes(ADVISORY, turn::INVALID_PRIORITY, &advice),
+    let wanted = match advice(run, manner.told) {
+        Some((reason, advice)) => wanted.yes(ADVISORY, reason, &advice),
         None => wanted,
     };
+    let wanted = manner.told.add_to(wanted);
     status.conditions = wanted.apply(&before.conditions, manner.now);
     status
+}
+
+/// What the user should know beside: the cause of the first that there is, and all of it in words.
+pub fn advice(run: &JobRun, told: &Told) -> Option<(&'static str, String)> {
+    let drift = told.drift.clone().map(|drift| (REGION_DRIFT, drift));
+    let priority = turn::advice(run).map(|advice| (turn::INVALID_PRIORITY, advice));
+    match (drift, priority) {
+        (Some((reason, drift)), Some((_, priority))) => Some((reason, format!("{drift}; {priority}"))),
+        (drift, priority) => drift.or(priority),
+    }
 }
 
 /// Everything but the conditions.
@@ -135,7 +160,10 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
             status.last_handled_retry = plan::retry(run).map(str::to_owned);
             status.refusals = Some(status.refusals.unwrap_or_default().saturating_add(1));
         }
-        Situation::Reference { .. } | Situation::Waiting { .. } | Situation::Trouble(_)
+        Situation::Reference { .. }
+        | Situation::Waiting { .. }
+        | Situation::NoRole(_)
+        | Situation::Trouble(_)
             if status.id.is_none() =>
         {
             // A run that was refused and is tried again isn't failed any more.
@@ -164,6 +192,7 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
         ),
         Situation::Reference { .. }
         | Situation::Waiting { .. }
+        | Situation::NoRole(_)
         | Situation::Trouble(_)
         | Situation::CancelAsked
         | Situation::Lost
@@ -214,12 +243,12 @@ fn logs(submission: &Submission) -> Option<JobRunLogs> {
     (logs != JobRunLogs::default()).then_some(logs)
 }
 
-fn references(manner: Manner) -> Wanted {
+fn references(manner: Manner<'_>) -> Wanted {
     if manner.by_reference { Wanted::default().yes(REFERENCES_RESOLVED, "", "") } else { Wanted::default() }
 }
 
 /// A run that is refused for its reference hasn't resolved it.
-fn references_if_sound(manner: Manner, why: &str) -> Wanted {
+fn references_if_sound(manner: Manner<'_>, why: &str) -> Wanted {
     if why.starts_with("spec.virtualClusterRef") {
         return Wanted::default().with(
             REFERENCES_RESOLVED,

@@ -21,6 +21,7 @@ use crate::emr::model::{self, CreateVirtualCluster, VirtualClusterFilter};
 use crate::emr::pool::Scope;
 use crate::event::{EventType, reason};
 use crate::pass::{Next, PassError, Progress};
+use crate::scope::decide::{Told, Withheld};
 use crate::tags::{self, TagChange};
 use crate::timing;
 use crate::write::{self, Written};
@@ -37,11 +38,26 @@ pub struct Pass<'a> {
     pub cluster: &'a Arc<VirtualCluster>,
     /// Its UID.
     pub uid: &'a str,
+    /// Who acts, and where.
+    pub scope: &'a Scope,
+    /// What is told of who acts.
+    pub told: &'a Told,
     /// Everything else.
     pub context: &'a Context,
 }
 
 impl Pass<'_> {
+    /// Says why nobody may act for the cluster; what it lacks wakes it.
+    pub async fn withhold(&self, withheld: &Withheld) -> Result {
+        let situation = match withheld {
+            // It is known in a moment.
+            Withheld::UnknownNamespace | Withheld::UnknownMap(_) => return Ok(Progress::End(Next::Await)),
+            Withheld::NoRole(why) => Situation::NoRole(why),
+            Withheld::Unfit(why) => Situation::Trouble(why),
+        };
+        self.report_then(&situation, Next::Await).await
+    }
+
     /// Says why the cluster can't be created.
     pub async fn refuse(&self, why: &str) -> Result {
         self.report_then(&Situation::Refused(why), Next::After(timing::CLUSTER_RESYNC)).await
@@ -351,7 +367,7 @@ impl Pass<'_> {
     }
 
     fn seen(&self, described: model::VirtualCluster) -> SeenCluster {
-        let scope = self.scope();
+        let scope = self.scope.clone();
         let counts = (described.current_concurrent_job_runs, described.current_in_queue_job_runs);
         SeenCluster {
             place: AckResourceMetadata {
@@ -371,17 +387,12 @@ impl Pass<'_> {
     }
 
     fn arn(&self, id: &str) -> String {
-        let Scope { account, region } = self.scope();
+        let Scope { account, region, .. } = self.scope;
         format!("arn:{}:emr-containers:{region}:{account}:/virtualclusters/{id}", self.context.partition)
     }
 
-    fn scope(&self) -> Scope {
-        let place = self.cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-        self.context.scope(&**self.cluster, place.map(|place| place.region.as_str()))
-    }
-
     fn client(&self) -> Client {
-        self.context.pool.client(&self.scope())
+        self.context.pool.client(self.scope)
     }
 }
 

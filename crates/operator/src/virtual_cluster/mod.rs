@@ -26,6 +26,7 @@ use crate::decode::Assembled;
 use crate::job_run::plan::{may_be_live, virtual_cluster_of};
 use crate::memory::Memories;
 use crate::pass::{Next, PassError, Progress, Reconciled};
+use crate::scope::decide::{Acting, Told};
 use crate::timing;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
@@ -99,10 +100,16 @@ async fn step(
     let memory = context.clusters.get(&uid);
     let users = users(cluster, context);
     let view = View { cluster, memory: &memory, users: &users, retain: context.retain(&**cluster) };
-    let pass = act::Pass { cluster, uid: &uid, context };
     let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    if let Some(why) = context.foreign(place).filter(|_| !view.retain) {
-        return pass.trouble(&why).await;
+    let is_let_go = view.retain && cluster.metadata.deletion_timestamp.is_some();
+    let (acting, withheld) = match context.acting(&**cluster, place, is_let_go) {
+        Ok(acting) => (acting, None),
+        Err(withheld) => (Acting { scope: context.home.clone(), told: Told::default() }, Some(withheld)),
+    };
+    let Acting { scope, told } = &acting;
+    let pass = act::Pass { cluster, uid: &uid, scope, told, context };
+    if let Some(withheld) = withheld {
+        return pass.withhold(&withheld).await;
     }
     match plan::plan(&view) {
         Step::Rest | Step::Settled => Ok(Progress::End(Next::Await)),

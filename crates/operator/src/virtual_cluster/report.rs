@@ -2,6 +2,7 @@
 //!
 //! Must not decide anything. Invariant: at most one status write a step, none for an equal status.
 
+use emrcontainers_api::condition;
 use emrcontainers_api::virtual_cluster::{VirtualCluster, VirtualClusterStatus};
 use kube::Resource;
 
@@ -24,7 +25,7 @@ impl Pass<'_> {
 
     /// Writes the status if it differs; `None` if it doesn't.
     pub(super) async fn report(&self, situation: &Situation<'_>) -> Result<Option<Written<VirtualCluster>>> {
-        let status = status::next(self.cluster, situation, self.context.now());
+        let status = status::next(self.cluster, situation, self.told, self.context.now());
         if self.cluster.status.as_ref() == Some(&status) {
             return Ok(None);
         }
@@ -55,6 +56,10 @@ impl Pass<'_> {
             }
             Situation::Trouble(message) | Situation::Unequal(_, message) => {
                 self.event(EventType::Warning, reason::RETRYING, message);
+            }
+            Situation::NoRole(why) => {
+                let note = format!("{}: {why}", condition::NO_ROLE_MESSAGE);
+                self.event(EventType::Warning, reason::ROLE_NOT_AVAILABLE, &note);
             }
             Situation::Refused(why) => self.event(EventType::Warning, reason::REFUSED, why),
             Situation::Gone(why) => self.event(EventType::Warning, reason::NOT_FOUND, why),

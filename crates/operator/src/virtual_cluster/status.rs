@@ -5,7 +5,8 @@
 
 use emrcontainers_api::VirtualCluster;
 use emrcontainers_api::condition::{
-    self, ConditionStatus, READY, RECONCILING, RECOVERABLE, RESOURCE_SYNCED, STALLED, TERMINAL, Wanted,
+    self, ADVISORY, ConditionStatus, READY, RECONCILING, RECOVERABLE, RESOURCE_SYNCED, STALLED, TERMINAL,
+    Wanted,
 };
 use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::virtual_cluster::{
@@ -14,10 +15,14 @@ use emrcontainers_api::virtual_cluster::{
 use jiff::Timestamp;
 
 use super::plan;
+use crate::event::reason;
+use crate::scope::decide::{REGION_DRIFT, Told};
 
 /// What happened to the cluster.
 #[derive(Clone, Debug)]
 pub enum Situation<'a> {
+    /// No role is known that may act for the cluster: the cause.
+    NoRole(&'a str),
     /// A call failed and is tried again.
     Trouble(&'a str),
     /// It can't be created as it is described.
@@ -55,7 +60,12 @@ pub struct SeenCluster {
 const NAMED_USERS: usize = 5;
 
 /// The next status.
-pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp) -> VirtualClusterStatus {
+pub fn next(
+    cluster: &VirtualCluster,
+    situation: &Situation<'_>,
+    told: &Told,
+    now: Timestamp,
+) -> VirtualClusterStatus {
     let before = cluster.status.clone().unwrap_or_default();
     if let Situation::Refused(message) | Situation::Gone(message) = situation
         && plan::settled(cluster)
@@ -67,6 +77,14 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
     status.observed_generation = cluster.metadata.generation;
     let wanted = Wanted::default();
     let wanted = match situation {
+        Situation::NoRole(why) => {
+            let message = format!("{}: {why}", condition::NO_ROLE_MESSAGE);
+            not_ready(wanted, reason::ROLE_NOT_AVAILABLE, &message).no(
+                RESOURCE_SYNCED,
+                why,
+                condition::NO_ROLE_MESSAGE,
+            )
+        }
         Situation::Trouble(message) => not_ready(wanted, RECOVERABLE, message)
             .yes(RECOVERABLE, "", message)
             .with(RESOURCE_SYNCED, ConditionStatus::Unknown, message, condition::UNKNOWN_SYNCED_MESSAGE),
@@ -110,7 +128,11 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
             seen_conditions(wanted, TERMINATING)
         }
     };
-    status.conditions = wanted.apply(&before.conditions, now);
+    let wanted = match &told.drift {
+        Some(drift) => wanted.yes(ADVISORY, REGION_DRIFT, drift),
+        None => wanted,
+    };
+    status.conditions = told.add_to(wanted).apply(&before.conditions, now);
     status
 }
 
