@@ -176,7 +176,7 @@ impl TryFrom<Args> for Settings {
         let mut check = Problems(problems);
         let allow_unsafe_aws_endpoint_urls =
             check.or("--allow-unsafe-aws-endpoint-urls", false, switch(&allow_unsafe_aws_endpoint_urls));
-        let settings = Self {
+        let mut settings = Self {
             aws_region: check.or("--aws-region", String::new(), region(&aws_region)),
             aws_endpoint_url: check.or(
                 "--aws-endpoint-url",
@@ -257,7 +257,12 @@ impl TryFrom<Args> for Settings {
             ),
             warnings,
         };
-        if settings.feature_gates.iam_role_selector && settings.enable_carm {
+        let gates = settings.feature_gates;
+        if (gates.team_level_carm || gates.service_level_carm) && !settings.enable_carm {
+            let of_carm = "the feature gates TeamLevelCARM and ServiceLevelCARM have no effect with --enable-carm=false";
+            settings.warnings.push(of_carm.to_owned());
+        }
+        if gates.iam_role_selector && settings.enable_carm {
             check.0.push(
                 "cannot enable feature gate 'IAMRoleSelector' when flag 'enable-carm' is set to true: add --enable-carm=false"
                     .to_owned(),

@@ -113,6 +113,8 @@ fn values_are_read() {
     assert_eq!(settings("--deletion-policy=retain").deletion_policy, DeletionPolicy::Retain);
     assert_eq!(settings("--job-ready-policy=synced").job_ready_policy, JobReadyPolicy::Synced);
     assert!(!settings("--enable-carm=false").enable_carm);
+    let idle = settings("--enable-carm=false --feature-gates=TeamLevelCARM=true").warnings;
+    assert!(idle.len() == 1 && idle[0].contains("have no effect with --enable-carm=false"), "{idle:?}");
     assert!(
         settings("--enable-carm=false --feature-gates=IAMRoleSelector=true").feature_gates.iam_role_selector
     );

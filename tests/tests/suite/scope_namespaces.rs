@@ -23,6 +23,9 @@ pub(crate) async fn annotate(client: &Client, namespace: &str, key: &str, value:
     Ok(())
 }
 
+/// An account that isn't the operator's, and a role in it.
+const OTHER: &str = "222222222222";
+const ROLE: &str = "arn:aws:iam::222222222222:role/emr";
 const REGION: &str = "services.k8s.aws/default-region";
 const ENDPOINT: &str = "services.k8s.aws/endpoint-url";
 const POLICY: &str = "emrcontainers.services.k8s.aws/deletion-policy";
@@ -83,9 +86,21 @@ async fn d22_roles_alone_are_enough_to_follow_a_namespaces_annotations() -> Resu
     let running = |cluster: Option<&kube::api::DynamicObject>| {
         (status(cluster?, "state") == Some("RUNNING")).then_some(())
     };
-    wait::object(clusters, "vc", PATIENCE, "should be made", running).await?;
+    wait::object(clusters.clone(), "vc", PATIENCE, "should be made", running).await?;
     let made = requests(&aws, "CreateVirtualCluster");
     ensure!(made.iter().all(|request| request.region == "eu-west-1"), "{made:?}");
+    // So are they for the roles of accounts.
+    let map = format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: ack-role-account-map}}, data: {{'{OTHER}': {ROLE}}}}}"
+    );
+    objects::apply(&client, release, &map).await?;
+    annotate(&client, release, "services.k8s.aws/owner-account-id", Some(OTHER)).await?;
+    let says = says("but the role used for reconciliation is in account 222222222222");
+    wait::object(clusters.clone(), "vc", PATIENCE, "should be of another account", says).await?;
+    objects::apply(&client, release, &virtual_cluster("other", release)).await?;
+    wait::object(clusters, "other", PATIENCE, "should be made", running).await?;
+    let last = requests(&aws, "CreateVirtualCluster").pop().context("it was made")?;
+    ensure!(last.account == OTHER, "{last:?}");
     let log = operator.log();
     ensure!(!log.contains("can't be read") && !log.contains("can't be watched"), "{log}");
     Ok(())

@@ -4,8 +4,11 @@ use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
+use tests::chart;
 use tests::cluster::{PATIENCE, TestEnv};
+use tests::control_plane::shared;
 use tests::manifest::{job_run, virtual_cluster};
+use tests::namespace::Namespace;
 use tests::objects::{self, condition};
 use tests::operator::Builder;
 use tests::simulator::{quick, requests};
@@ -92,6 +95,40 @@ async fn d21_nothing_is_made_before_the_selectors_are_known() -> Result<()> {
     let jobs = env.simulator().snapshot();
     ensure!(jobs.virtual_clusters.iter().all(|cluster| cluster.account == "222222222222"), "{jobs:?}");
     ensure!(env.the_job("run")?.account == "222222222222");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_charts_gate_brings_what_the_operator_needs_for_selectors() -> Result<()> {
+    let plane = shared().await?;
+    plane.install_crds().await?;
+    let client = plane.client()?;
+    let namespace = Namespace::create(&client, "selectors-chart").await?;
+    let (release, folder) = (namespace.name(), chart::folder().display().to_string());
+    let gate = "installScope=namespace,enableCARM=false,featureGates.IAMRoleSelector=true";
+    let set = ["--set", gate, "--set", "aws.region=us-west-2,leaderElection.enabled=false"];
+    chart::helm(plane, &[&["install", release, &folder, "--namespace", release][..], &set].concat()).await?;
+    let manifests = chart::manifests(plane, release, release).await?;
+    let arn = role("222222222222");
+    let selector = format!(
+        "
+apiVersion: services.k8s.aws/v1alpha1
+kind: IAMRoleSelector
+metadata: {{name: {release}}}
+spec: {{arn: '{arn}', namespaceSelector: {{names: [{release}]}}}}
+"
+    );
+    objects::apply(&client, "", &selector).await?;
+    let aws = emr_simulator::start(quick()).await?;
+    let _operator =
+        chart::operator(plane, &manifests, aws.url(), "pod").await?.start(plane.scratch()).await?;
+    objects::apply(&client, release, &virtual_cluster("vc", release)).await?;
+    let selected = |cluster: Option<&DynamicObject>| {
+        condition(cluster?, "ACK.IAMRoleSelected").map(|selected| selected.message.to_owned())
+    };
+    let clusters = objects::ours(&client, release, "VirtualCluster");
+    let told = wait::object(clusters, "vc", PATIENCE, "should name its selector", selected).await?;
+    ensure!(told.starts_with(&format!("roleARN: {arn}, selectorName: {release}, ")), "{told}");
     Ok(())
 }
 

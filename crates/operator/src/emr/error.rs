@@ -293,6 +293,11 @@ fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Refusal> {
     None
 }
 
+/// Whether words of an error say that the access is denied, by the service or by STS.
+pub fn is_denial(words: &str) -> bool {
+    words.starts_with("AccessDenied") || words.starts_with(ROLE_ERROR)
+}
+
 fn no_message(status: Option<u16>) -> String {
     status.map_or_else(|| "no message".to_owned(), |status| format!("HTTP status {status} without a message"))
 }

@@ -10,6 +10,7 @@ use kube::Resource;
 
 use super::status::{self, Manner, Situation, Submission};
 use crate::context::Context;
+use crate::emr::error::is_denial;
 use crate::emr::poll::Observed;
 use crate::event::{EventType, reason};
 use crate::metrics::Kind;
@@ -71,7 +72,7 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         Situation::NoRole(why) => {
             (EventType::Warning, reason::ROLE_NOT_AVAILABLE, format!("{}: {why}", condition::NO_ROLE_MESSAGE))
         }
-        Situation::Trouble(message) if message.starts_with("AccessDenied") => {
+        Situation::Trouble(message) if is_denial(message) => {
             (EventType::Warning, reason::ACCESS_DENIED, (*message).to_owned())
         }
         Situation::Trouble(message) => (EventType::Warning, reason::RETRYING, (*message).to_owned()),

@@ -8,6 +8,7 @@ use kube::Resource;
 
 use super::act::{Pass, Result};
 use super::status::{self, Situation};
+use crate::emr::error::is_denial;
 use crate::event::{EventType, reason};
 use crate::metrics::Kind;
 use crate::pass::{Next, Progress};
@@ -49,9 +50,7 @@ impl Pass<'_> {
         let before = self.cluster.status.as_ref();
         let state = |status: Option<&VirtualClusterStatus>| status.and_then(|status| status.state.clone());
         match situation {
-            Situation::Trouble(message) | Situation::Unequal(_, message)
-                if message.starts_with("AccessDenied") =>
-            {
+            Situation::Trouble(message) | Situation::Unequal(_, message) if is_denial(message) => {
                 self.event(EventType::Warning, reason::ACCESS_DENIED, message);
             }
             Situation::Trouble(message) | Situation::Unequal(_, message) => {
