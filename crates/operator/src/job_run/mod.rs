@@ -117,9 +117,9 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
         retain: context.retain(&**run),
     };
     let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    // What is let go, has come to its end, or was accepted and is to be written down takes no call.
-    let is_let_go = view.retain && run.metadata.deletion_timestamp.is_some();
-    let idle = is_let_go || plan::settled(run) || context.job_runs.has_submission(&uid);
+    let step = plan::plan(&view);
+    // These take no call: what is let go or written down doesn't need anybody who may act.
+    let idle = matches!(step, Step::Rest | Step::Save(_) | Step::Release);
     let (acting, withheld) = match context.acting(&**run, place, idle) {
         Ok(acting) => (acting, None),
         Err(withheld) => (Acting { scope: context.home.clone(), told: Told::default() }, Some(withheld)),
@@ -129,7 +129,6 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
     if let Some(withheld) = withheld {
         return pass.withhold(&withheld).await;
     }
-    let step = plan::plan(&view);
     if !matches!(step, Step::Start(_) | Step::Cancel(_)) {
         pass.leave_queue();
     }

@@ -335,13 +335,12 @@ impl World {
         if write == Write::Fails {
             return;
         }
-        let manner =
-            Manner {
-                ready: JobReadyPolicy::Outcome,
-                by_reference: false,
-                told: &Told::default(),
-                now: Timestamp::UNIX_EPOCH,
-            };
+        let manner = Manner {
+            ready: JobReadyPolicy::Outcome,
+            by_reference: false,
+            told: &Told::default(),
+            now: Timestamp::UNIX_EPOCH,
+        };
         let status = status::next(run, situation, manner);
         self.before = self.run.clone();
         self.run.status = Some(status);

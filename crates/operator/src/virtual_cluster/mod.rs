@@ -101,8 +101,10 @@ async fn step(
     let users = users(cluster, context);
     let view = View { cluster, memory: &memory, users: &users, retain: context.retain(&**cluster) };
     let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    let is_let_go = view.retain && cluster.metadata.deletion_timestamp.is_some();
-    let (acting, withheld) = match context.acting(&**cluster, place, is_let_go) {
+    let step = plan::plan(&view);
+    // These take no call.
+    let idle = matches!(step, Step::Rest | Step::Settled | Step::Release);
+    let (acting, withheld) = match context.acting(&**cluster, place, idle) {
         Ok(acting) => (acting, None),
         Err(withheld) => (Acting { scope: context.home.clone(), told: Told::default() }, Some(withheld)),
     };
@@ -111,7 +113,7 @@ async fn step(
     if let Some(withheld) = withheld {
         return pass.withhold(&withheld).await;
     }
-    match plan::plan(&view) {
+    match step {
         Step::Rest | Step::Settled => Ok(Progress::End(Next::Await)),
         Step::LookAgain { token } => pass.look_again(token).await,
         Step::Refuse(why) => pass.refuse(&why).await,
