@@ -9,6 +9,7 @@ use emrcontainers_operator::job_run::plan::{self, Step, View};
 use emrcontainers_operator::job_run::status::{self, Manner, Situation, Tags};
 use emrcontainers_operator::job_run::target::{self, Reach, Target};
 use emrcontainers_operator::memory::Memory;
+use emrcontainers_operator::scope::decide::Told;
 use emrcontainers_operator::settings::JobReadyPolicy;
 use emrcontainers_operator::virtual_cluster;
 use emrcontainers_operator::watch::Watched;
@@ -125,6 +126,7 @@ fn run_can_be_worked_with(run: &JobRun) {
             by_reference: true,
             cross_namespace: true,
             tags: Tags::Sent,
+            told: &Told::default(),
             now: Timestamp::UNIX_EPOCH,
         };
         let mut first = run.clone();
@@ -151,8 +153,12 @@ fn cluster_can_be_worked_with(cluster: &VirtualCluster) {
     });
     for situation in [Situation::Trouble("trouble"), Situation::Reopened, Situation::DeleteAsked] {
         let mut first = cluster.clone();
-        first.status = Some(next(cluster, &situation, Timestamp::UNIX_EPOCH));
-        assert_eq!(Some(next(&first, &situation, Timestamp::MAX)), first.status, "{situation:?} said twice");
+        first.status = Some(next(cluster, &situation, &Told::default(), Timestamp::UNIX_EPOCH));
+        assert_eq!(
+            Some(next(&first, &situation, &Told::default(), Timestamp::MAX)),
+            first.status,
+            "{situation:?} said twice"
+        );
         unique(&first.status.unwrap().conditions);
     }
 }

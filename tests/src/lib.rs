@@ -10,6 +10,7 @@
 //! | [`namespace`], [`objects`] | a namespace for each test; objects applied from YAML as kubectl applies them |
 //! | [`moto`], [`relay`] | EventBridge and SQS, and the events of the simulated runs |
 //! | [`simulator`], [`documented`] | AWS with quick life cycles, and its documented quotas with time made to pass faster |
+//! | [`agent`] | credentials as EKS Pod Identity gives them |
 //! | [`tls_front`] | the same behind HTTPS with a certificate authority that nobody knows |
 //! | [`line`] | a way to a server on which requests can be held up |
 //! | [`operator`] | the operator under test |
@@ -22,6 +23,7 @@
 //! | [`faults`] | rounds of faults by seed, and what must be true after each |
 //! | [`wait`] | conditions with a deadline, never a blind sleep |
 
+pub mod agent;
 pub mod candidate;
 pub mod chart;
 pub mod clock;

@@ -327,9 +327,10 @@ pub fn set_environment(command: &mut Command, kubeconfig: &Path) {
 }
 
 fn is_foreign(variable: &str) -> bool {
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "DELETION_POLICY",
         "EVENT_QUEUE_URL",
+        "FEATURE_GATES",
         "K8S_NAMESPACE",
         "LEADER_ELECTION_NAMESPACE",
         "READ_ONLY",

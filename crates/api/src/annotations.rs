@@ -14,6 +14,14 @@ pub const ADOPTED: &str = "services.k8s.aws/adopted";
 pub const READ_ONLY: &str = "services.k8s.aws/read-only";
 /// On an object: the AWS region.
 pub const REGION: &str = "services.k8s.aws/region";
+/// On a namespace: the AWS region of its objects, unless they name one.
+pub const NAMESPACE_REGION: &str = "services.k8s.aws/default-region";
+/// On a namespace: the AWS account of its objects. The role for it is in a config map.
+pub const OWNER_ACCOUNT_ID: &str = "services.k8s.aws/owner-account-id";
+/// On a namespace: the team of its objects. The role for it is in a config map.
+pub const TEAM_ID: &str = "services.k8s.aws/team-id";
+/// On a namespace: where emr-containers is for its objects.
+pub const ENDPOINT_URL: &str = "services.k8s.aws/endpoint-url";
 /// On an object that was refused for good: any new value makes the operator try again; taking it away doesn't.
 pub const RETRY: &str = "emrcontainers.services.k8s.aws/retry";
 /// On a JobRun that waits for its turn within the AWS quota: a whole number; in its namespace the greatest goes first.

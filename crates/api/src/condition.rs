@@ -13,6 +13,8 @@ pub const TERMINAL: &str = "ACK.Terminal";
 pub const RECOVERABLE: &str = "ACK.Recoverable";
 /// Something that the user should know and that stops nothing.
 pub const ADVISORY: &str = "ACK.Advisory";
+/// By which selector the role was chosen that acts.
+pub const IAM_ROLE_SELECTED: &str = "ACK.IAMRoleSelected";
 /// Whether the objects referred to are there and ready.
 pub const REFERENCES_RESOLVED: &str = "ACK.ReferencesResolved";
 /// Whether the AWS resource agrees with the object's spec.
@@ -28,8 +30,17 @@ pub const STALLED: &str = "Stalled";
 pub const INVALID_ANNOTATION: &str = "InvalidAnnotation";
 
 /// The order in which conditions stand in a status.
-pub const ORDER: [&str; 8] =
-    [TERMINAL, RECOVERABLE, ADVISORY, REFERENCES_RESOLVED, RESOURCE_SYNCED, READY, RECONCILING, STALLED];
+pub const ORDER: [&str; 9] = [
+    TERMINAL,
+    RECOVERABLE,
+    ADVISORY,
+    IAM_ROLE_SELECTED,
+    REFERENCES_RESOLVED,
+    RESOURCE_SYNCED,
+    READY,
+    RECONCILING,
+    STALLED,
+];
 
 /// Upstream's message of a synced resource.
 pub const SYNCED_MESSAGE: &str = "Resource synced successfully";
@@ -40,6 +51,8 @@ pub const TERMINAL_REASON: &str = "resource is in terminal condition";
 /// Upstream's message of a resource whose state could not be read.
 pub const UNKNOWN_SYNCED_MESSAGE: &str =
     "Unable to determine if desired resource state matches latest observed state";
+/// Upstream's message of a resource for which no role is known.
+pub const NO_ROLE_MESSAGE: &str = "IAM Role is not available";
 /// Upstream's message of a reference that is not resolved.
 pub const REFERENCE_MESSAGE: &str = "Reference resolution failed";
 

@@ -5,11 +5,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{FieldExport, JobRun, VirtualCluster};
+use crate::{FieldExport, IAMRoleSelector, JobRun, VirtualCluster};
 
 /// Every CustomResourceDefinition, sorted by name.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![FieldExport::crd(), JobRun::crd(), VirtualCluster::crd()];
+    let mut crds = vec![FieldExport::crd(), IAMRoleSelector::crd(), JobRun::crd(), VirtualCluster::crd()];
     for crd in &mut crds {
         for version in &mut crd.spec.versions {
             if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {

@@ -11,6 +11,7 @@ pub mod annotations;
 pub mod condition;
 mod crd;
 pub mod field_export;
+pub mod iam_role_selector;
 pub mod job_run;
 pub mod overrides;
 pub mod reference;
@@ -21,6 +22,7 @@ pub mod virtual_cluster;
 pub use condition::{Condition, ConditionStatus};
 pub use crd::crds;
 pub use field_export::{FieldExport, FieldExportSpec, FieldExportStatus};
+pub use iam_role_selector::{IAMRoleSelector, IAMRoleSelectorSpec};
 pub use job_run::{JobRun, JobRunSpec, JobRunStatus};
 pub use virtual_cluster::{VirtualCluster, VirtualClusterSpec, VirtualClusterStatus};
 

@@ -7,9 +7,9 @@
 
 use std::sync::{Arc, Once};
 
-use emrcontainers_api::{FieldExport, GROUP, JobRun, SHARED_GROUP, VirtualCluster};
+use emrcontainers_api::{FieldExport, IAMRoleSelector, JobRun, SHARED_GROUP, VirtualCluster};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Client, Resource};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -19,7 +19,6 @@ use crate::health::{Gate, Readiness, Work};
 use crate::leader;
 use crate::settings::{LeaderElection, Settings};
 use crate::timing;
-use crate::watch::Watched;
 
 /// What the API server has and allows; clones share their state.
 #[derive(Clone, Debug)]
@@ -74,15 +73,16 @@ impl Access {
         let is_elected = settings.leader_election == LeaderElection::On;
         let lease = is_elected.then(|| leader::namespace_of_lease(&settings));
         let namespaces: Vec<_> = settings.watch_namespaces.iter().map(String::as_str).collect();
-        let mut needs = needs(&namespaces, &settings.worked_on, lease.as_deref());
+        let mut needs = needs(&settings, lease.as_deref());
         let mut of_exports = if settings.field_exports { export_needs(&namespaces) } else { Vec::new() };
         if settings.read_only {
             needs.retain(Need::is_read);
             of_exports.clear();
         }
+        let selectors = settings.feature_gates.iam_role_selector;
         let mut before = None;
         loop {
-            let now = self.check(&client, namespaces.first().copied(), &needs, &of_exports).await;
+            let now = self.check(&client, namespaces.first().copied(), selectors, &needs, &of_exports).await;
             match &now {
                 Err(why) if before.as_ref() != Some(&now) => tracing::warn!("{why}"),
                 Ok(()) if before.is_some() && before.as_ref() != Some(&now) => {
@@ -107,12 +107,17 @@ impl Access {
         &self,
         client: &Client,
         namespace: Option<&str>,
+        selectors: bool,
         needs: &[Need],
         of_exports: &[Need],
     ) -> Found {
         let definitions = async {
-            let definitions = served::<JobRun>(client, namespace).await?;
-            Ok(definitions.and(served::<VirtualCluster>(client, namespace).await?))
+            let mut definitions = served::<JobRun>(client, namespace).await?;
+            definitions = definitions.and(served::<VirtualCluster>(client, namespace).await?);
+            if selectors {
+                definitions = definitions.and(served::<IAMRoleSelector>(client, None).await?);
+            }
+            Ok(definitions)
         };
         let definitions: Result<Found, Silence> = definitions.await;
         let definitions = match definitions {
@@ -175,12 +180,15 @@ fn set(gate: &Gate, found: Found) -> Found {
 }
 
 /// Whether a kind can be listed. Reading one object asks more of the API server than its word that it has the kind.
-async fn served<K: Watched>(client: &Client, namespace: Option<&str>) -> Result<Found, Silence> {
-    let plural = <K as Resource>::plural(&());
+async fn served<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    namespace: Option<&str>,
+) -> Result<Found, Silence> {
+    let (plural, group) = (K::plural(&()), K::group(&()));
     match answer(api::<K>(client, namespace).list_metadata(&ListParams::default().limit(1))).await? {
         Ok(_) => Ok(Ok(())),
         Err(refusal) if refusal.code == 404 => {
-            Ok(Err(format!("the API server has no {plural}.{GROUP}: install the CustomResourceDefinitions")))
+            Ok(Err(format!("the API server has no {plural}.{group}: install the CustomResourceDefinitions")))
         }
         Err(refusal) => Ok(Err(format!(
             "listing {plural} is not allowed: {}; grant get, list and watch",
@@ -189,10 +197,11 @@ async fn served<K: Watched>(client: &Client, namespace: Option<&str>) -> Result<
     }
 }
 
-fn api<K: Watched>(client: &Client, namespace: Option<&str>) -> Api<K> {
+fn api<K: Resource<DynamicType = ()>>(client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<K>(&());
     match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
     }
 }
 

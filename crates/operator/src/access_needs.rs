@@ -10,7 +10,7 @@ use k8s_openapi::api::authorization::v1::{
 
 use crate::leader::LEASE;
 use crate::metrics::Kind;
-use crate::per_kind::WorkedOn;
+use crate::settings::Settings;
 
 /// What is done with a kind, at least and where it is worked on, other than with the lease.
 const WORK: [(Kind, &str, &[&str], &[&str]); 4] = [
@@ -27,6 +27,12 @@ const EXPORTS: [(&str, &str, &[&str]); 4] = [
     ("", "configmaps", &["get", "patch"]),
     ("", "secrets", &["get", "patch"]),
 ];
+
+/// What is done with what is of the whole cluster, when all namespaces are watched. Of one that is named, the annotations
+/// are looked at where that is allowed.
+const NAMESPACES: (&str, &str, &[&str]) = ("", "namespaces", &["list", "watch"]);
+/// The same when role selectors decide who acts.
+const SELECTORS: (&str, &str, &[&str]) = ("services.k8s.aws", "iamroleselectors", &["list", "watch"]);
 
 /// One verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,13 +79,14 @@ impl Need {
     }
 }
 
-/// All that is needed in the watched namespaces (all, if none is named), and for the lease. Events are not: what is done
-/// is done without them too, and a log that can't be written to the objects is no reason not to be ready.
-pub fn needs(namespaces: &[&str], worked_on: &WorkedOn, lease: Option<&str>) -> Vec<Need> {
+/// All that is needed in the watched namespaces (all, if none is named), of the whole cluster, and for the lease. Events are
+/// not: what is done is done without them too, and a log that can't be written to the objects is no reason not to be ready.
+pub fn needs(settings: &Settings, lease: Option<&str>) -> Vec<Need> {
+    let namespaces: Vec<&str> = settings.watch_namespaces.iter().map(String::as_str).collect();
     let mut needs = Vec::new();
-    for namespace in watched(namespaces) {
+    for namespace in watched(&namespaces) {
         for (kind, resource, read, work) in WORK {
-            let work = if worked_on.includes(kind) { work } else { &[] };
+            let work = if settings.worked_on.includes(kind) { work } else { &[] };
             needs.extend(read.iter().chain(work).map(|verb| Need {
                 group: GROUP,
                 resource,
@@ -88,6 +95,12 @@ pub fn needs(namespaces: &[&str], worked_on: &WorkedOn, lease: Option<&str>) -> 
                 name: None,
             }));
         }
+    }
+    if namespaces.is_empty() {
+        needs.extend(in_each(&[], &[NAMESPACES]));
+    }
+    if settings.feature_gates.iam_role_selector {
+        needs.extend(in_each(&[], &[SELECTORS]));
     }
     // A name can't bound `create`, as it isn't known when the request is authorised. That a candidate may watch the lease
     // makes a hand-over faster and is not needed.
@@ -156,12 +169,17 @@ pub fn missing(denied: &[&Need]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::per_kind::kinds;
+
+    fn settings(arguments: &str) -> Settings {
+        let arguments =
+            ["operator", "--aws-region=eu-west-1"].into_iter().chain(arguments.split_whitespace());
+        Settings::from_command_line(arguments).unwrap()
+    }
 
     #[test]
     fn what_is_missing_is_named_by_verb_resource_and_place() {
         assert_eq!(missing(&[]), Ok(()));
-        let everywhere = needs(&[], &WorkedOn::default(), None);
+        let everywhere = needs(&settings(""), None);
         let writes: Vec<&Need> = everywhere.iter().filter(|need| need.verb != "get").collect();
         assert_eq!(
             missing(&writes[..4]).unwrap_err(),
@@ -169,7 +187,12 @@ mod tests {
              jobruns.emrcontainers.services.k8s.aws in all namespaces; to update \
              jobruns.emrcontainers.services.k8s.aws/status in all namespaces"
         );
-        let two = needs(&["a", "b"], &WorkedOn::default(), Some("home"));
+        let namespaces: Vec<&Need> = everywhere.iter().filter(|need| need.resource == "namespaces").collect();
+        assert_eq!(
+            missing(&namespaces).unwrap_err(),
+            "are missing: grant the operator's account to list, watch namespaces in all namespaces"
+        );
+        let two = needs(&settings("--watch-namespace=a,b"), Some("home"));
         let leases: Vec<&Need> = two.iter().filter(|need| need.resource == "leases").collect();
         assert_eq!(
             missing(&leases).unwrap_err(),
@@ -181,7 +204,12 @@ mod tests {
                 .unwrap_err()
                 .ends_with("in namespace a; to patch jobruns.emrcontainers.services.k8s.aws in namespace b")
         );
-        assert_eq!(two.len(), 2 * everywhere.len() + 3, "the lease is in one namespace only");
+        let shared = namespaces.len();
+        assert_eq!(
+            two.len(),
+            2 * (everywhere.len() - shared) + 3,
+            "the lease is in one namespace only, and a namespace that is named isn't listed"
+        );
         let exports = export_needs(&["a"]);
         let targets: Vec<&Need> = exports.iter().filter(|need| need.group.is_empty()).collect();
         assert_eq!(
@@ -192,8 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn selectors_are_read_where_their_gate_is_open() {
+        let two = needs(&settings("--watch-namespace=a,b"), None);
+        let gate = settings("--watch-namespace=a --enable-carm=false --feature-gates=IAMRoleSelector=true");
+        let of_selectors =
+            needs(&gate, None).iter().filter(|need| need.resource == "iamroleselectors").count();
+        assert_eq!((of_selectors, two.iter().any(|need| need.resource == "iamroleselectors")), (2, false));
+    }
+
+    #[test]
     fn a_kind_that_is_only_read_needs_no_more() {
-        let runs_only = needs(&[], &kinds("JobRun").unwrap(), None);
+        let runs_only = needs(&settings("--reconcile-resources=JobRun"), None);
         let verbs = |what: &str| {
             runs_only.iter().filter(|need| need.resource.starts_with(what)).map(|need| need.verb).collect()
         };
@@ -204,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_question_is_as_narrow_as_the_need() {
-        let needs = needs(&["a"], &WorkedOn::default(), Some("home"));
+        let needs = needs(&settings("--watch-namespace=a"), Some("home"));
         let asked = |resource: &str, verb: &str| {
             let need = needs.iter().find(|need| need.resource == resource && need.verb == verb).unwrap();
             need.review().spec.resource_attributes.unwrap()

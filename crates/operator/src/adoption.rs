@@ -201,7 +201,7 @@ mod tests {
         let arn = "arn:aws-cn:emr-containers:cn-north-1:123456789012:/virtualclusters/vc1/jobruns/jr1";
         let named = Named::read(arn).unwrap();
         assert_eq!((named.virtual_cluster_id, named.job_run_id), ("vc1", Some("jr1")));
-        let scope = |account: &str, region: &str| Scope { account: account.into(), region: region.into() };
+        let scope = |account: &str, region: &str| Scope::new(account, region);
         assert_eq!(elsewhere(arn, &scope("123456789012", "cn-north-1")), None);
         assert!(
             elsewhere(arn, &scope("123456789012", "eu-west-1")).unwrap().contains("services.k8s.aws/region")

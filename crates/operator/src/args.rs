@@ -87,6 +87,15 @@ pub struct Args {
     /// Write nothing, neither to AWS nor to Kubernetes, take no lease, and say what would be done.
     #[arg(long, env = "READ_ONLY", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
     pub read_only: String,
+    /// Whether the role that acts for an object is looked up by the account or team that its namespace names.
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub enable_carm: String,
+    /// Namespace of the config maps that hold these roles; `K8S_NAMESPACE` when empty, else `ack-system`.
+    #[arg(long, env = "ACK_SYSTEM_NAMESPACE", default_value = "", value_name = "NAMESPACE")]
+    pub ack_system_namespace: String,
+    /// What upstream called `ACK_SYSTEM_NAMESPACE` before.
+    #[arg(long, env = "K8S_NAMESPACE", default_value = "", hide = true)]
+    pub k8s_namespace: String,
     /// The flags of upstream's that are accepted without an effect.
     #[command(flatten)]
     pub without_effect: WithoutEffect,
@@ -167,10 +176,7 @@ enum Form {
     Address,
 }
 
-/// What isn't there yet.
-const NOT_YET: &str = "in this version";
-
-const NO_EFFECT: [NoEffect; 4] = [
+const NO_EFFECT: [NoEffect; 3] = [
     NoEffect::new("enable-webhook-server", Form::Switch, is_off, "because no webhook is needed"),
     NoEffect::new(
         "webhook-server-addr",
@@ -184,7 +190,6 @@ const NO_EFFECT: [NoEffect; 4] = [
         is_off,
         "because it is about S3, which is never called",
     ),
-    NoEffect::new("enable-carm", Form::Switch, is_off, NOT_YET),
 ];
 
 impl NoEffect {

@@ -25,7 +25,9 @@ use crate::health::Work;
 use crate::job_run::role::Roles;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
-use crate::settings::{self, DeletionPolicy, Settings};
+use crate::scope::decide::{Acting, Told, Withheld};
+use crate::scope::{Change, Directory, namespace};
+use crate::settings::{DeletionPolicy, Settings};
 use crate::store::Store;
 use crate::timing;
 use crate::watch::Watched;
@@ -43,6 +45,8 @@ pub struct Context {
     pub pool: Arc<Pool>,
     /// Who observes live runs.
     pub poller: Poller,
+    /// Who acts for an object, and where.
+    pub directory: Directory,
     /// The account and region that calls go to by default.
     pub home: Scope,
     /// The AWS partition.
@@ -77,32 +81,30 @@ impl Context {
         Timestamp::now()
     }
 
-    /// Where the calls for an object go: where its resource is, else where the object says, else home.
-    pub fn scope<K: Resource>(&self, object: &K, region_of_resource: Option<&str>) -> Scope {
-        let region = region_of_resource
-            .or_else(|| object.annotations().get(annotations::REGION).map(String::as_str))
-            .filter(|region| settings::region(region).is_ok())
-            .unwrap_or(&self.home.region);
-        Scope { account: self.home.account.clone(), region: region.to_owned() }
-    }
-
-    /// Where the calls for a run go.
-    pub fn scope_of_run(&self, run: &JobRun) -> Scope {
-        let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-        self.scope(run, place.map(|place| place.region.as_str()))
-    }
-
-    /// Why a resource must not be touched: it is in another account than our credentials. With the wrong credentials
-    /// every resource would seem to be gone.
-    pub fn foreign(&self, place: Option<&AckResourceMetadata>) -> Option<String> {
-        let owner = place.map(|place| place.owner_account_id.as_str()).filter(|owner| !owner.is_empty())?;
-        (owner != self.home.account).then(|| {
-            format!(
-                "Resource already exists in account {owner}, but the role used for reconciliation is in account {}; \
-                 give the operator credentials of account {owner}",
-                self.home.account
-            )
-        })
+    /// Who acts for an object whose resource is in `place`, and where. `idle` says that no call will be made for it.
+    ///
+    /// # Errors
+    /// When nobody may: also when the resource is in another account than the role that would act. With the wrong
+    /// credentials every resource would seem to be gone.
+    pub fn acting<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        place: Option<&AckResourceMetadata>,
+        idle: bool,
+    ) -> Result<Acting, Withheld> {
+        let acting = self.directory.acting(object, place);
+        let owner = place.map(|place| place.owner_account_id.as_str()).filter(|owner| !owner.is_empty());
+        match (acting, owner) {
+            (Err(_), _) if idle => Ok(Acting { scope: self.home.clone(), told: Told::default() }),
+            (Ok(acting), Some(owner)) if !idle && owner != acting.scope.account => {
+                Err(Withheld::Unfit(format!(
+                    "Resource already exists in account {owner}, but the role used for reconciliation is in account {}. Give \
+                     the operator a role in account {owner}",
+                    acting.scope.account
+                )))
+            }
+            (acting, _) => acting,
+        }
     }
 
     /// Whether nothing of the object's AWS resource may be changed.
@@ -121,14 +123,34 @@ impl Context {
         self.started.elapsed() >= timing::LISTS_LAG
     }
 
-    /// Whether the AWS resource outlives the object: what the object says, else the flag.
+    /// Whether the AWS resource outlives the object: what the object says, else its namespace, else the flag.
     pub fn retain<K: Resource>(&self, object: &K) -> bool {
-        match object.annotations().get(annotations::DELETION_POLICY).map(String::as_str) {
-            Some("retain") => true,
-            Some("delete") => false,
-            _ => self.settings.deletion_policy == DeletionPolicy::Retain,
+        let of_object = object.annotations().get(annotations::DELETION_POLICY);
+        let of_object = of_object.and_then(|text| namespace::policy(text));
+        let of_namespace = || self.directory.deletion_policy(namespace_of(object));
+        let policy = of_object.or_else(of_namespace).unwrap_or(self.settings.deletion_policy);
+        policy == DeletionPolicy::Retain
+    }
+
+    /// Asks for passes over the objects that a change concerns, but for those that have come to their end.
+    pub fn wake_concerned(&self, change: &Change) {
+        for run in self.job_run_scopes.filter(|run| {
+            let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+            self.directory.concerns(change, namespace_of(run), place)
+        }) {
+            self.job_run_scopes.wake(namespace_of(&*run), &run.name_any());
+        }
+        for cluster in self.cluster_scopes.filter(|cluster| {
+            let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+            self.directory.concerns(change, namespace_of(cluster), place)
+        }) {
+            self.cluster_scopes.wake(namespace_of(&*cluster), &cluster.name_any());
         }
     }
+}
+
+fn namespace_of<K: Resource>(object: &K) -> &str {
+    object.meta().namespace.as_deref().unwrap_or_default()
 }
 
 /// A watched namespace, or all of them.

@@ -37,6 +37,8 @@ use crate::metrics::{Metrics, RunState};
 use crate::observer::Counting;
 use crate::pass::Reconciled;
 use crate::runner;
+use crate::scope::decide::Rules;
+use crate::scope::{Change, Directory, watch as scope_watch};
 use crate::settings::Settings;
 use crate::shadow;
 use crate::store::Store;
@@ -118,11 +120,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     tracing::info!(account = identity.account, region = process.settings.aws_region, "controllers start");
 
     let watched = &process.settings.watch_namespaces;
-    let namespaces: Vec<Option<&str>> = if watched.is_empty() {
-        vec![None]
-    } else {
-        watched.iter().map(|name| Some(name.as_str())).collect()
-    };
+    let namespaces = places(watched);
     let [run_work, cluster_work, export_work] = ["JobRuns", "VirtualClusters", "FieldExports"]
         .map(|of| process.liveness.part("passes", of, timing::STUCK));
     let runs: Vec<Half<JobRun>> =
@@ -132,10 +130,13 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let exports = namespaces.iter().filter(|_| process.settings.field_exports);
     let exports: Vec<Half<FieldExport>> =
         exports.map(|namespace| Half::new(*namespace, export_work.clone())).collect();
+    let home = Scope::new(identity.account, &process.settings.aws_region);
+    let (tell, changes) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
         poller: Poller::new(Arc::clone(&pool), process.liveness.clone()),
         pool,
-        home: Scope { account: identity.account, region: process.settings.aws_region.clone() },
+        directory: Directory::new(rules(&process.settings, &home), tell),
+        home,
         partition: identity.partition,
         metrics: process.metrics.clone(),
         events: process.events.clone(),
@@ -165,9 +166,13 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         triggers(half, &context, hooks)
     });
     let of_runs = stream::select_all(run_triggers);
+    let scopes = keep_up(&process, &context, changes);
     if process.settings.read_only {
-        shadow::run(context, of_clusters.boxed(), of_runs.boxed(), stores, stop).await;
-        return Ok(());
+        let judged = shadow::run(Arc::clone(&context), of_clusters.boxed(), of_runs.boxed(), stores, stop);
+        return tokio::select! {
+            () = judged => Ok(()),
+            error = scopes => Err(error),
+        };
     }
     let hooks = |listed| Arc::new(ExportHooks { context: Arc::clone(&context), listed });
     let export_triggers = exports.into_iter().map(|half| {
@@ -175,8 +180,13 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         triggers(half, &context, hooks)
     });
     let of_exports = once_listable(&context, export_triggers.collect());
-    let cluster_passes =
-        runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), cluster_work, stop.clone());
+    let cluster_passes = async {
+        // Nobody acts before it is known in whose name.
+        if until(&stop, context.directory.known()).await.is_some() {
+            runner::run(of_clusters, Arc::clone(&context), process.busy.clone(), cluster_work, stop.clone())
+                .await;
+        }
+    };
     let export_passes =
         runner::run(of_exports, Arc::clone(&context), process.busy.clone(), export_work, stop.clone());
     let run_passes = async {
@@ -195,6 +205,8 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         () = listed.then(|()| future::pending()) => Ok(()),
         // Never ends either: what hints tell, lists tell too.
         () = hints => Ok(()),
+        // Nor does this.
+        error = scopes => Err(error),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
     }
 }
@@ -222,6 +234,11 @@ async fn pool(process: &Process, wake: UnboundedSender<RunKey>) -> anyhow::Resul
 /// Whether writes may be made: in shadow mode never.
 fn fence_of_writes(process: &Process) -> Fence {
     if process.settings.read_only { Fence::until(Moment::now()) } else { process.fence.clone() }
+}
+
+/// Those that are watched; all in one if none is named.
+fn places(watched: &[String]) -> Vec<Option<&str>> {
+    if watched.is_empty() { vec![None] } else { watched.iter().map(|name| Some(name.as_str())).collect() }
 }
 
 /// Receives the events of runs, if there is a queue for them. Not in /readyz: without them runs are observed all the same.
@@ -268,6 +285,41 @@ async fn wake_runs(mut keys: UnboundedReceiver<RunKey>, context: Arc<Context>) {
     }
 }
 
+/// Keeps up with what decides who acts, and wakes the objects that depend on it. It ends only when it can't go on.
+async fn keep_up(
+    process: &Process,
+    context: &Arc<Context>,
+    changes: UnboundedReceiver<Change>,
+) -> anyhow::Error {
+    let Settings { watch_namespaces, system_namespace, .. } = &process.settings;
+    future::join(
+        scope_watch::keep_up(&context.directory, &process.client, watch_namespaces, system_namespace),
+        wake_concerned(changes, Arc::clone(context)),
+    )
+    .await;
+    anyhow::anyhow!("nothing keeps up with namespaces any more")
+}
+
+/// Wakes the objects that depend on what has changed.
+async fn wake_concerned(mut changes: UnboundedReceiver<Change>, context: Arc<Context>) {
+    while let Some(change) = changes.recv().await {
+        context.wake_concerned(&change);
+    }
+}
+
+/// Who acts where, as far as flags and our own credentials decide it.
+pub(crate) fn rules(settings: &Settings, home: &Scope) -> Rules {
+    let gates = settings.feature_gates;
+    Rules {
+        home: home.clone(),
+        carm: settings.enable_carm,
+        teams: gates.team_level_carm,
+        of_service: gates.service_level_carm,
+        selectors: gates.iam_role_selector,
+        allow_unsafe: settings.allow_unsafe_aws_endpoint_urls,
+    }
+}
+
 struct RunHooks {
     context: Arc<Context>,
     /// Cancelled once the store is filled.
@@ -288,7 +340,7 @@ impl Hooks<JobRun> for RunHooks {
         if let Some(uid) = &run.metadata.uid {
             self.context.job_runs.forget(uid);
             self.context.poller.untrack(uid);
-            self.context.pool.client(&self.context.scope_of_run(run)).limiter().forget(uid);
+            self.context.pool.forget(uid);
         }
         self.wake_deleting_cluster(run);
         wake_exports(SourceKind::JobRun, run, &self.context);

@@ -60,6 +60,8 @@ pub mod reason {
     pub const WAITING_FOR_JOB_RUNS: &str = "WaitingForJobRuns";
     /// AWS denies the access; it is tried again.
     pub const ACCESS_DENIED: &str = "AccessDenied";
+    /// No role is known that may act for the object.
+    pub const ROLE_NOT_AVAILABLE: &str = "RoleNotAvailable";
     /// A call failed and is tried again.
     pub const RETRYING: &str = "Retrying";
     /// The virtual cluster was created.

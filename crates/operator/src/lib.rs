@@ -37,6 +37,7 @@ pub mod quotas;
 pub mod runner;
 #[cfg(test)]
 mod runner_tests;
+pub mod scope;
 pub mod selector;
 pub mod server;
 pub mod settings;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Access;
 use crate::busy::Busy;
 use crate::context::{Context, Scopes, Waiters, WatchedScope};
+use crate::controllers::rules;
 use crate::emr::observe::Unobserved;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, PoolConfig, Scope};
@@ -27,6 +28,8 @@ use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::quotas::Quotas;
 use crate::runner;
+use crate::scope::Directory;
+use crate::scope::namespace::Namespace;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::write::Writer;
@@ -71,10 +74,14 @@ async fn rig() -> Rig {
     let work = liveness.part("passes", "JobRuns", timing::STUCK);
     let runs =
         WatchedScope { namespace: None, store, wake, passes: work.clone(), listed: CancellationToken::new() };
+    let home = Scope::new("111122223333", &settings.aws_region);
+    let directory = Directory::new(rules(&settings, &home), unbounded_channel().0);
+    directory.set_namespace("ns", Some(Namespace::default()));
     let context = Arc::new(Context {
         poller: Poller::new(Arc::clone(&pool), liveness.clone()),
         pool,
-        home: Scope { account: "111122223333".to_owned(), region: settings.aws_region.clone() },
+        directory,
+        home,
         partition: "aws".to_owned(),
         events: event::channel(client.clone(), "test", busy.clone(), metrics.clone()).0,
         metrics,

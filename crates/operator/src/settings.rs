@@ -20,7 +20,8 @@ use crate::quotas::Quotas;
 use crate::selector;
 use crate::settings_check::{Check, Reconcile};
 use crate::settings_values::{
-    address, deletion, level, metrics_address, namespaces, ready, request_timeout, switch, tags,
+    address, deletion, level, metrics_address, namespaces, ready, request_timeout, switch, system_namespace,
+    tags,
 };
 pub(crate) use crate::settings_values::{endpoint, region};
 use crate::timing;
@@ -84,6 +85,10 @@ pub struct Settings {
     pub feature_gates: FeatureGates,
     /// Whether nothing is written, and it is said what would be done.
     pub read_only: bool,
+    /// Whether roles are looked up by account and team.
+    pub enable_carm: bool,
+    /// Where the config maps with these roles are.
+    pub system_namespace: String,
     /// What to tell the user once the log works.
     pub warnings: Vec<String>,
 }
@@ -197,6 +202,9 @@ impl TryFrom<Args> for Settings {
             job_ready_policy,
             feature_gates,
             read_only,
+            enable_carm,
+            ack_system_namespace,
+            k8s_namespace,
             without_effect: WithoutEffect { warnings, problems },
         } = args;
         let mut check = Check { problems, warnings };
@@ -205,8 +213,19 @@ impl TryFrom<Args> for Settings {
         let allow_unsafe_aws_endpoint_urls =
             check.or("--allow-unsafe-aws-endpoint-urls", false, switch(&allow_unsafe_aws_endpoint_urls));
         let read_only = check.or("--read-only", false, switch(&read_only));
+        let feature_gates =
+            check.or("--feature-gates", FeatureGates::default(), FeatureGates::parse(&feature_gates));
+        let enable_carm = check.or("--enable-carm", true, switch(&enable_carm));
+        check.accounts(feature_gates, enable_carm);
         let settings = Self {
             read_only,
+            feature_gates,
+            enable_carm,
+            system_namespace: check.or(
+                "--ack-system-namespace",
+                String::new(),
+                system_namespace(&ack_system_namespace, &k8s_namespace),
+            ),
             aws_region: check.or("--aws-region", String::new(), region(&aws_region)),
             aws_endpoint_url: check.or(
                 "--aws-endpoint-url",
@@ -271,11 +290,6 @@ impl TryFrom<Args> for Settings {
                 "--job-ready-policy",
                 JobReadyPolicy::Outcome,
                 ready(&job_ready_policy),
-            ),
-            feature_gates: check.or(
-                "--feature-gates",
-                FeatureGates::default(),
-                FeatureGates::parse(&feature_gates),
             ),
             warnings: check.warnings,
         };

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::args::{ElectionArgs, ReconcileArgs};
+use crate::feature_gates::FeatureGates;
 use crate::leader::times::LeaseTimes;
 use crate::metrics::Kind;
 use crate::per_kind::{PerKind, WorkedOn, kinds, numbers};
@@ -74,6 +75,22 @@ impl Check {
             );
         }
         PerKind::new(of_all, own.into_iter().map(|(kind, seconds)| (kind, Duration::from_secs(seconds))))
+    }
+
+    /// Whether the ways to find the role of an object go together.
+    pub(crate) fn accounts(&mut self, gates: FeatureGates, enable_carm: bool) {
+        if (gates.team_level_carm || gates.service_level_carm) && !enable_carm {
+            self.warnings.push(
+                "the feature gates TeamLevelCARM and ServiceLevelCARM have no effect with --enable-carm=false"
+                    .to_owned(),
+            );
+        }
+        if gates.iam_role_selector && enable_carm {
+            self.problems.push(
+                "cannot enable feature gate 'IAMRoleSelector' when flag 'enable-carm' is set to true: add --enable-carm=false"
+                    .to_owned(),
+            );
+        }
     }
 
     /// Whether there is an election, and the lease's namespace and times.

@@ -56,6 +56,8 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
         job_ready_policy: JobReadyPolicy::Outcome,
         feature_gates: FeatureGates::default(),
         read_only: false,
+        enable_carm: true,
+        system_namespace: "ack-system".to_owned(),
         warnings: vec![],
     };
     assert_eq!(settings(""), expected);
@@ -152,6 +154,17 @@ fn values_are_read() {
     assert!(!settings("--enable-cross-namespace=false").cross_namespace);
     assert!(!settings("--enable-field-export-reconciler=false").field_exports);
     assert_eq!(settings("--job-ready-policy=synced").job_ready_policy, JobReadyPolicy::Synced);
+    assert!(!settings("--enable-carm=false").enable_carm);
+    let idle = settings("--enable-carm=false --feature-gates=TeamLevelCARM=true").warnings;
+    assert!(idle.len() == 1 && idle[0].contains("have no effect with --enable-carm=false"), "{idle:?}");
+    assert!(
+        settings("--enable-carm=false --feature-gates=IAMRoleSelector=true").feature_gates.iam_role_selector
+    );
+    for (arguments, expected) in
+        [("--k8s-namespace=here", "here"), ("--k8s-namespace=here --ack-system-namespace=there", "there")]
+    {
+        assert_eq!(settings(arguments).system_namespace, expected);
+    }
     assert_eq!(settings("--aws-quotas=off").aws_quotas, Quotas::Off);
     let unsafe_endpoint =
         settings("--aws-endpoint-url http://127.0.0.1:4566 --allow-unsafe-aws-endpoint-urls");
@@ -194,6 +207,12 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ),
         ("--leader-election-retry-period=soon", "--leader-election-retry-period is `soon`"),
         ("--job-ready-policy=x", "--job-ready-policy is `x`: use outcome or synced"),
+        (
+            "--feature-gates=IAMRoleSelector=true",
+            "cannot enable feature gate 'IAMRoleSelector' when flag 'enable-carm' is set to true: add --enable-carm=false",
+        ),
+        ("--enable-carm=perhaps", "--enable-carm is `perhaps`: use true or false"),
+        ("--ack-system-namespace=A", "--ack-system-namespace has `A`, which can't be a namespace"),
         ("--feature-gates=Adopt=true", "--feature-gates has the unknown feature gate `Adopt`: use one of"),
         ("--watch-selectors=a=b,", "--watch-selectors has the key ``"),
         ("--reconcile-resources=JobRun,,", "--reconcile-resources is `JobRun,,`, which has a blank entry"),

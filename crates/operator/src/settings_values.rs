@@ -139,6 +139,15 @@ pub(crate) fn optional_namespace(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() { Ok(None) } else { namespace(text).map(Some) }
 }
 
+/// Upstream's, of three: the variable, the one it was called before, and a fixed one.
+pub(crate) fn system_namespace(text: &str, former: &str) -> Result<String, String> {
+    match (text, former) {
+        ("", "") => Ok("ack-system".to_owned()),
+        ("", former) => namespace(former),
+        (text, _) => namespace(text),
+    }
+}
+
 fn namespace(name: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let label =

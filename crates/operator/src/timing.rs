@@ -78,6 +78,10 @@ pub const STUCK: Duration = Duration::from_mins(5);
 /// for [`WATCH_SECONDS`] nothing else might tell. It is some twenty requests that read nothing from etcd but two objects.
 pub const ACCESS_CHECK: Duration = Duration::from_secs(30);
 
+/// How often a namespace that can't be watched is looked at: an edit of its annotations is meant to take effect soon, and
+/// there are as many of these requests as namespaces are named.
+pub const NAMESPACE_LOOK: Duration = Duration::from_secs(10);
+
 /// How long one of these requests may take: far more than an API server at work needs.
 pub const ACCESS_REQUEST: Duration = Duration::from_secs(10);
 

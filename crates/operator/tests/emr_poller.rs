@@ -52,7 +52,7 @@ async fn rig(options: Options, quotas: &str) -> Rig {
     };
     let pool = Arc::new(Pool::new(config).await.unwrap());
     assert_eq!(pool.identity().await.unwrap().account, "111122223333");
-    let scope = Scope { account: "111122223333".to_owned(), region: "eu-west-1".to_owned() };
+    let scope = Scope::new("111122223333", "eu-west-1");
     Rig {
         simulator,
         client: pool.client(&scope),
@@ -274,7 +274,7 @@ async fn an_aws_that_fails_or_bounds_us_is_no_freeze_and_a_poller_that_is_lost_i
             fence: Fence::open(),
         };
         let poller = Poller::new(Arc::new(Pool::new(config).await.unwrap()), liveness.clone());
-        let scope = Scope { account: "111122223333".to_owned(), region: "eu-west-1".to_owned() };
+        let scope = Scope::new("111122223333", "eu-west-1");
         let run = Tracked {
             key: key(1),
             run_id: "r1".to_owned(),

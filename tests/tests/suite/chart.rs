@@ -75,7 +75,7 @@ async fn a_release_is_installed_upgraded_and_uninstalled() -> Result<()> {
     let (release, chart) = (namespace.name(), chart::folder().display().to_string());
     let common = [&[release, &chart, "--namespace", release][..], &VALUES].concat();
     let definitions = objects::parse(&helm(plane, &["show", "crds", &chart]).await?)?;
-    ensure!(definitions.len() == 3, "helm installs the definitions where there are none");
+    ensure!(definitions.len() == 4, "helm installs the definitions where there are none");
     let said = helm(plane, &[&["install"][..], &common].concat()).await?;
     ensure!(said.contains("rollout status deployment/"), "the notes should say what to do next: {said}");
     ensure!(!said.contains("aws.region is empty"), "{said}");

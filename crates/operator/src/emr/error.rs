@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use super::assume::Refusal;
 use super::operation::Operation;
 
 /// What to do about an error.
@@ -58,7 +59,8 @@ impl Class {
 pub struct EmrError {
     /// The call.
     pub operation: Operation,
-    /// AWS's code such as `ValidationException`; [`REQUEST_ERROR`], [`TIMEOUT`] or [`CREDENTIALS_ERROR`] without an answer.
+    /// AWS's code such as `ValidationException`; [`REQUEST_ERROR`], [`TIMEOUT`], [`CREDENTIALS_ERROR`] or [`ROLE_ERROR`]
+    /// without an answer.
     pub code: String,
     /// AWS's message.
     pub message: String,
@@ -74,6 +76,8 @@ pub const REQUEST_ERROR: &str = "RequestError";
 pub const TIMEOUT: &str = "RequestTimeout";
 /// The code of a request that couldn't be signed.
 pub const CREDENTIALS_ERROR: &str = "CredentialsError";
+/// The code of a request that wasn't made because STS refuses the role that was to make it.
+pub const ROLE_ERROR: &str = "AssumeRoleError";
 /// The code of an answer that has none, such as the page of a proxy.
 const UNKNOWN: &str = "UnknownError";
 
@@ -134,7 +138,10 @@ pub fn classify(operation: Operation, code: &str, status: Option<u16>, message: 
     if THROTTLES.contains(&bare) || status_code == 429 || text.contains("rate exceeded") {
         return Class::Throttled;
     }
-    if code == CREDENTIALS_ERROR || DENIALS.contains(&bare) || matches!(status_code, 401 | 403) {
+    if matches!(code, CREDENTIALS_ERROR | ROLE_ERROR)
+        || DENIALS.contains(&bare)
+        || matches!(status_code, 401 | 403)
+    {
         return Class::AccessDenied;
     }
     if status.is_none() || FAILURES.contains(&bare) || status_code >= 500 || status_code == 408 {
@@ -207,9 +214,9 @@ fn queue_is_full(text: &str) -> bool {
 }
 
 impl EmrError {
-    /// Whether the service has answered, and the answer means that the call wasn't carried out.
+    /// Whether the call was not even made, or the service has answered and the answer means that it wasn't carried out.
     pub fn proves_nothing_was_done(&self) -> bool {
-        self.status.is_some() && self.class != Class::Transient
+        self.code == ROLE_ERROR || (self.status.is_some() && self.class != Class::Transient)
     }
 
     /// An error from its parts, classified.
@@ -258,6 +265,10 @@ impl EmrError {
                 &format!("the reply could not be read: {}", causes(&error)),
             ),
             SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {
+                if let Some(refusal) = refusal(&error) {
+                    let code = if refusal.is_answer { ROLE_ERROR } else { REQUEST_ERROR };
+                    return Self::new(operation, code, None, &refusal.to_string());
+                }
                 let text = causes(&error);
                 let code = if text.to_lowercase().contains("credential") {
                     CREDENTIALS_ERROR
@@ -269,6 +280,23 @@ impl EmrError {
             other => Self::new(operation, REQUEST_ERROR, None, &causes(&other)),
         }
     }
+}
+
+/// The refusal of the role that was to make the call, if that is the cause.
+fn refusal<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Refusal> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(refusal) = error.downcast_ref() {
+            return Some(refusal);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether words of an error say that the access is denied, by the service or by STS.
+pub fn is_denial(words: &str) -> bool {
+    words.starts_with("AccessDenied") || words.starts_with(ROLE_ERROR)
 }
 
 fn no_message(status: Option<u16>) -> String {
@@ -307,7 +335,7 @@ fn causes(error: &dyn StdError) -> String {
 }
 
 /// Drops every `request id: …` with its brackets, in the spellings that AWS SDKs and services use.
-fn without_request_ids(text: &str) -> String {
+pub(super) fn without_request_ids(text: &str) -> String {
     let mut kept = text.to_owned();
     for marker in ["request id", "requestid", "request_id", "request-id"] {
         // ASCII only, so that offsets in the lower-case copy are those of the text.

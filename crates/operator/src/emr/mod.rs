@@ -17,6 +17,7 @@ use aws_smithy_types::error::operation::BuildError;
 use emrcontainers_api::virtual_cluster::SchedulerConfiguration;
 use tokio::time::Instant;
 
+mod assume;
 mod bucket;
 mod convert;
 pub mod details;

@@ -67,6 +67,7 @@ pub(super) struct State {
     homes: HashMap<Arc<str>, (Arc<Home>, String)>,
     /// By UID, for runs that have ended and aren't forgotten yet.
     ended: HashMap<Arc<str>, (String, Observation)>,
+    /// By account and region, whose quota it is.
     budgets: HashMap<Scope, Budget>,
     pub(super) hearing: Hearing,
     /// When a look was planned last, to notice a clock that is set back.
@@ -98,12 +99,16 @@ impl Poller {
     }
 
     /// Tracks a run until it has ended. Tracking it again changes nothing, also after it has ended, until
-    /// [`untrack`](Self::untrack); another run of the same object takes its place.
+    /// [`untrack`](Self::untrack); another run of the same object takes its place, and so does the run itself when another
+    /// scope is to ask for it.
     pub fn track(&self, scope: &Scope, virtual_cluster_id: &str, run: Tracked) {
         let uid = run.key.uid.clone();
         {
             let state = self.state();
-            let tracked = state.homes.get(&uid).is_some_and(|(_, run_id)| *run_id == run.run_id);
+            let tracked = state
+                .homes
+                .get(&uid)
+                .is_some_and(|(home, run_id)| *run_id == run.run_id && home.scope == *scope);
             let ended = state.ended.get(&uid).is_some_and(|(run_id, _)| *run_id == run.run_id);
             if tracked || ended {
                 return;
@@ -331,7 +336,7 @@ impl Poller {
         let Some(quota) = buckets.get(Operation::ListJobRuns.name()) else { return Duration::ZERO };
         let now = now();
         let mut state = self.state();
-        let budget = state.budgets.entry(home.scope.clone()).or_insert_with(|| Budget::of(*quota, now));
+        let budget = state.budgets.entry(home.scope.place()).or_insert_with(|| Budget::of(*quota, now));
         budget.spend(pages, now)
     }
 

@@ -15,7 +15,7 @@ use super::Client;
 use super::error::{Class, EmrError};
 use super::hint::Hint;
 use super::model::JobRunFilter;
-use super::poll::{Home, Poller, now};
+use super::poll::{Cluster, Home, Poller, State, now};
 use super::poll_hint::{Confirm, Heard};
 use super::poll_look::Look;
 use super::poll_pace::since;
@@ -88,20 +88,37 @@ impl Hearing {
     }
 }
 
+impl State {
+    /// Where the run of a hint is tracked, or would be. A virtual cluster has a home for each role and endpoint that its
+    /// runs are asked for with.
+    fn home_of(&self, hint: &Hint) -> Arc<Home> {
+        let usual = Home {
+            scope: Scope::new(&hint.account, &hint.region),
+            virtual_cluster_id: hint.virtual_cluster_id.clone(),
+        };
+        let has_run = |cluster: &Cluster| cluster.book.tracks(&hint.run_id);
+        if let Some((home, _)) = self.clusters.get_key_value(&usual).filter(|(_, cluster)| has_run(cluster)) {
+            return Arc::clone(home);
+        }
+        let is_there = |home: &Home| {
+            home.virtual_cluster_id == hint.virtual_cluster_id
+                && home.scope.is_at(&hint.account, &hint.region)
+        };
+        let mut there = self.clusters.iter().filter(|(home, _)| is_there(home));
+        let tracked = there.clone().find(|(_, cluster)| has_run(cluster));
+        tracked.or_else(|| there.next()).map_or_else(|| Arc::new(usual), |(home, _)| Arc::clone(home))
+    }
+}
+
 impl Poller {
     /// Takes in a hint.
     pub(super) fn hear(&self, hint: &Hint) -> Heard {
         let now = now();
-        let scope = Scope { account: hint.account.clone(), region: hint.region.clone() };
-        let home = Home { scope, virtual_cluster_id: hint.virtual_cluster_id.clone() };
         let mut effects = Effects::default();
         let mut guard = self.state();
         let state = &mut *guard;
         let mut heard = Heard::Untracked;
-        let mut home = Arc::new(home);
-        if let Some((key, _)) = state.clusters.get_key_value(&home) {
-            home = Arc::clone(key);
-        }
+        let home = state.home_of(hint);
         let told_before = state.hearing.tells_all(&home, now);
         if let Some(cluster) = state.clusters.get_mut(&home) {
             heard = cluster.book.hear(&hint.run_id, &hint.state, &mut effects, now);

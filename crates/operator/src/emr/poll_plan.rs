@@ -77,6 +77,11 @@ impl Book {
         self.runs.values().map(|run| &run.key)
     }
 
+    /// Whether a run is tracked.
+    pub(super) fn tracks(&self, run_id: &str) -> bool {
+        self.runs.contains_key(run_id)
+    }
+
     /// What AWS has said of a run since it is tracked.
     pub(super) fn observed(&self, run_id: &str) -> Option<&Observed> {
         self.runs.get(run_id).filter(|run| !run.seeded).map(|run| &run.last)

@@ -1,11 +1,12 @@
 //! A client for each scope, and who we are.
 //!
-//! All clients share one HTTP client, one source of credentials and, in a scope, one limiter. The EMR endpoint is used for
-//! emr-containers alone: a setting that sends it elsewhere never moves STS along.
+//! All clients share one HTTP client; those of a role its credentials, and those of an account and region one limiter. An
+//! EMR endpoint is used for emr-containers alone: a setting that sends it elsewhere never moves STS along. Invariant: a
+//! client makes calls in its scope alone, with its role and at its endpoint.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
@@ -15,6 +16,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Client;
+use super::assume::Assumed;
 use super::error::words;
 use super::limit::{Limiter, RunKey};
 use super::observe::Observer;
@@ -27,13 +29,34 @@ const APP_NAME: &str = "emrcontainers-operator";
 /// For how long STS may take with all its attempts.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whose quota and resources a call is about.
+/// Whose quota and resources a call is about, and who makes it where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope {
     /// The AWS account.
     pub account: String,
     /// The AWS region.
     pub region: String,
+    /// The role that is assumed; our own credentials if there is none.
+    pub role: Option<String>,
+    /// Where emr-containers is, when not where the settings say.
+    pub endpoint_url: Option<String>,
+}
+
+impl Scope {
+    /// An account and region, with our own credentials and at the usual endpoint.
+    pub fn new(account: impl Into<String>, region: impl Into<String>) -> Self {
+        Self { account: account.into(), region: region.into(), role: None, endpoint_url: None }
+    }
+
+    /// The account and region alone, whose quota it is whoever calls.
+    pub(super) fn place(&self) -> Self {
+        Self::new(&self.account, &self.region)
+    }
+
+    /// Whether a resource of that account and region is in it.
+    pub(super) fn is_at(&self, account: &str, region: &str) -> bool {
+        self.account == account && self.region == region
+    }
 }
 
 /// The settings of a [`Pool`].
@@ -86,8 +109,17 @@ pub enum PoolError {
 pub struct Pool {
     config: PoolConfig,
     base: SdkConfig,
-    clients: Mutex<HashMap<Scope, Client>>,
+    clients: Mutex<Clients>,
     reads_only: bool,
+}
+
+#[derive(Default)]
+struct Clients {
+    of_scopes: HashMap<Scope, Client>,
+    /// By account and region.
+    limiters: HashMap<Scope, Limiter>,
+    /// By the role's ARN.
+    roles: HashMap<String, SharedCredentialsProvider>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -122,8 +154,45 @@ impl Pool {
 
     /// The client of a scope.
     pub fn client(&self, scope: &Scope) -> Client {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.entry(scope.clone()).or_insert_with(|| self.connect(scope)).clone()
+        let mut clients = self.clients();
+        if let Some(client) = clients.of_scopes.get(scope) {
+            return client.clone();
+        }
+        let client = self.connect(scope, &mut clients);
+        clients.of_scopes.insert(scope.clone(), client.clone());
+        client
+    }
+
+    /// The limiter of a scope's account and region, for a key that waits in no other one from now on.
+    pub fn limiter_for(&self, scope: &Scope, uid: &str) -> Limiter {
+        let mut clients = self.clients();
+        for (place, limiter) in &clients.limiters {
+            if !place.is_at(&scope.account, &scope.region) {
+                limiter.forget(uid);
+            }
+        }
+        self.limiter(scope, &mut clients)
+    }
+
+    /// Drops a key from all queues: it needs no call any more. Says whether it was in one.
+    pub fn forget(&self, uid: &str) -> bool {
+        self.clients().limiters.values().filter(|limiter| limiter.forget(uid)).count() > 0
+    }
+
+    /// Whether a call may be made for the key, and is kept for it until it asks.
+    pub fn keeps_for(&self, uid: &str) -> bool {
+        self.clients().limiters.values().any(|limiter| limiter.keeps_for(uid))
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        // Consistent between statements: a panic of another thread doesn't break it.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limiter(&self, scope: &Scope, clients: &mut Clients) -> Limiter {
+        let PoolConfig { quotas, wake, observer, .. } = &self.config;
+        let made = || Limiter::new(quotas, wake.clone(), observer.clone());
+        clients.limiters.entry(scope.place()).or_insert_with(made).clone()
     }
 
     pub(super) fn config(&self) -> &PoolConfig {
@@ -135,24 +204,28 @@ impl Pool {
         &self.base
     }
 
-    fn connect(&self, scope: &Scope) -> Client {
+    fn connect(&self, scope: &Scope, clients: &mut Clients) -> Client {
         let mut builder = aws_sdk_emrcontainers::config::Builder::from(&self.base)
             .region(Region::new(scope.region.clone()))
             // Every attempt must pass the limiter, so the SDK makes one only.
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts(self.config.attempt_timeout, self.config.attempt_timeout));
-        if let Some(url) = &self.config.endpoint_url {
+        if let Some(url) = scope.endpoint_url.as_ref().or(self.config.endpoint_url.as_ref()) {
             builder = builder.endpoint_url(url);
         }
-        let observer = self.config.observer.clone();
-        let limiter = Limiter::new(&self.config.quotas, self.config.wake.clone(), observer.clone());
+        if let Some(role) = &scope.role {
+            let assumed = || SharedCredentialsProvider::new(Assumed { role: role.clone(), sts: self.sts() });
+            let credentials = clients.roles.entry(role.clone()).or_insert_with(assumed);
+            builder.set_credentials_provider(Some(credentials.clone()));
+        }
         let sdk = aws_sdk_emrcontainers::Client::from_conf(builder.build());
-        let client = Client::new(sdk, limiter, observer, self.config.fence.clone());
+        let limiter = self.limiter(scope, clients);
+        let client = Client::new(sdk, limiter, self.config.observer.clone(), self.config.fence.clone());
         if self.reads_only { client.reading_only() } else { client }
     }
 
-    /// Asks STS who we are.
-    pub async fn identity(&self) -> Result<Identity, PoolError> {
+    /// STS with our own credentials, where it is: an endpoint of emr-containers doesn't move it.
+    fn sts(&self) -> aws_sdk_sts::Client {
         let mut builder = aws_sdk_sts::config::Builder::from(&self.base).timeout_config(timeouts(
             self.config.attempt_timeout,
             IDENTITY_TIMEOUT.max(self.config.attempt_timeout),
@@ -160,8 +233,12 @@ impl Pool {
         // Always set: the SDK would take AWS_ENDPOINT_URL, which names the EMR endpoint.
         let of_environment = std::env::var("AWS_ENDPOINT_URL_STS").ok().filter(|url| !url.is_empty());
         builder.set_endpoint_url(self.config.identity_endpoint_url.clone().or(of_environment));
-        let client = aws_sdk_sts::Client::from_conf(builder.build());
-        let reply = Box::pin(client.get_caller_identity().send()).await;
+        aws_sdk_sts::Client::from_conf(builder.build())
+    }
+
+    /// Asks STS who we are.
+    pub async fn identity(&self) -> Result<Identity, PoolError> {
+        let reply = Box::pin(self.sts().get_caller_identity().send()).await;
         let reply = reply.map_err(|error| PoolError::Identity(words(&error)))?;
         let partition = reply.arn.as_deref().and_then(|arn| arn.split(':').nth(1));
         match (reply.account, partition) {

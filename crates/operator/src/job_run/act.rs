@@ -14,7 +14,7 @@ use kube::ResourceExt;
 
 use super::plan::{self, Submitted};
 use super::report::{Reported, report, tags_of};
-use super::status::{Situation, Submission, Tags};
+use super::status::{Manner, Situation, Submission, Tags};
 use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::context::Context;
 use crate::emr::error::{Class, EmrError};
@@ -24,6 +24,7 @@ use crate::emr::poll::{Observation, Tracked};
 use crate::emr::pool::Scope;
 use crate::event::reason;
 use crate::pass::{Next, PassError, Progress};
+use crate::scope::decide::{Told, Withheld};
 use crate::timing;
 use crate::write::{self, Written};
 
@@ -37,6 +38,10 @@ pub struct Pass<'a> {
     pub uid: &'a str,
     /// What it refers to, resolved.
     pub target: &'a Target,
+    /// Who acts, and where.
+    pub scope: &'a Scope,
+    /// What is told of who acts.
+    pub told: &'a Told,
     /// Everything else.
     pub context: &'a Context,
 }
@@ -71,6 +76,19 @@ impl Pass<'_> {
             Reported::Conflict(newer) => Ok(Progress::Again(newer)),
             Reported::Gone => Ok(self.rest()),
         }
+    }
+
+    /// Says why nobody may act for the run, and keeps no call for it; what it lacks wakes it.
+    pub async fn withhold(&self, withheld: &Withheld) -> Result {
+        self.leave_queue();
+        let situation = match withheld {
+            // It is known in a moment.
+            Withheld::UnknownNamespace | Withheld::UnknownMap(_) => return Ok(Progress::End(Next::Await)),
+            Withheld::NoRole(why) => Situation::NoRole(why),
+            Withheld::Unfit(why) => Situation::Trouble(why),
+        };
+        self.context.poller.untrack(self.uid);
+        self.report_then(&situation, Next::Await).await
     }
 
     /// Says what the run waits for. A virtual cluster wakes it; a role isn't watched, and is looked at again.
@@ -117,8 +135,7 @@ impl Pass<'_> {
 
     /// Submits the run when its turn has come.
     pub async fn start(&self, request: StartJobRun) -> Result {
-        let scope = self.scope();
-        let client = self.context.pool.client(&scope);
+        let client = self.context.pool.client(self.scope);
         let never_started = self.context.job_runs.get(self.uid).never_started;
         let grant = match self.ask_for_turn(TurnKind::Start, !never_started) {
             Turn::Granted(grant) => grant,
@@ -148,7 +165,7 @@ impl Pass<'_> {
             }
         };
         let submission = Submission {
-            place: self.place(&scope, &virtual_cluster_id, &created.id, created.arn),
+            place: self.place(&virtual_cluster_id, &created.id, created.arn),
             id: created.id,
             virtual_cluster_id,
             overrides,
@@ -179,7 +196,7 @@ impl Pass<'_> {
             state: Some(PENDING.to_owned()),
             created_at: None,
         };
-        self.context.poller.track(&self.scope(), &submission.virtual_cluster_id, tracked);
+        self.context.poller.track(self.scope, &submission.virtual_cluster_id, tracked);
         self.context.job_runs.update(self.uid, |memory| memory.submission = Some(Box::new(submission)));
         Progress::Started
     }
@@ -243,7 +260,7 @@ impl Pass<'_> {
         let problem = live.then(|| {
             self.track(submitted);
             // Runs are woken when a problem comes and when it goes.
-            self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id)
+            self.context.poller.problem(self.scope, &submitted.virtual_cluster_id)
         });
         let problem = problem.flatten();
         let situation = match (&problem, observation) {
@@ -270,7 +287,18 @@ impl Pass<'_> {
     }
 
     pub(super) async fn report(&self, situation: &Situation<'_>) -> std::result::Result<Reported, PassError> {
-        report(self.run, situation, tags_of(self.run), self.target.by_reference(), self.context).await
+        report(self.run, situation, self.manner(tags_of(self.run)), self.context).await
+    }
+
+    fn manner<'m>(&'m self, tags: Tags<'m>) -> Manner<'m> {
+        Manner {
+            ready: self.context.settings.job_ready_policy,
+            by_reference: self.target.by_reference(),
+            cross_namespace: self.context.settings.cross_namespace,
+            tags,
+            told: self.told,
+            now: self.context.now(),
+        }
     }
 
     pub(super) async fn report_then(&self, situation: &Situation<'_>, next: Next) -> Result {
@@ -278,8 +306,7 @@ impl Pass<'_> {
     }
 
     async fn report_with(&self, situation: &Situation<'_>, tags: Tags<'_>, next: Next) -> Result {
-        let by_reference = self.target.by_reference();
-        Ok(match report(self.run, situation, tags, by_reference, self.context).await? {
+        Ok(match report(self.run, situation, self.manner(tags), self.context).await? {
             Reported::Said(run) => {
                 if plan::settled(&run) {
                     // Its end is written down: nothing of it stays in memory.
@@ -305,36 +332,26 @@ impl Pass<'_> {
             state,
             created_at: created_at.or_else(|| self.run.creation_timestamp().map(|at| at.0)),
         };
-        self.context.poller.track(&self.scope(), &submitted.virtual_cluster_id, tracked);
+        self.context.poller.track(self.scope, &submitted.virtual_cluster_id, tracked);
     }
 
     pub(super) fn key(&self) -> RunKey {
         RunKey::new(self.uid, &self.run.namespace().unwrap_or_default(), &self.run.name_any())
     }
 
-    pub(super) fn scope(&self) -> Scope {
-        self.context.scope_of_run(self.run)
-    }
-
-    pub(super) fn place(
-        &self,
-        scope: &Scope,
-        cluster: &str,
-        id: &str,
-        arn: Option<String>,
-    ) -> AckResourceMetadata {
+    pub(super) fn place(&self, cluster: &str, id: &str, arn: Option<String>) -> AckResourceMetadata {
         let partition = &self.context.partition;
+        let Scope { account, region, .. } = self.scope;
         let arn = arn.unwrap_or_else(|| {
-            let Scope { account, region } = scope;
             format!(
                 "arn:{partition}:emr-containers:{region}:{account}:/virtualclusters/{cluster}/jobruns/{id}"
             )
         });
         AckResourceMetadata {
             arn: Some(arn),
-            owner_account_id: scope.account.clone(),
+            owner_account_id: account.clone(),
             partition: Some(partition.clone()),
-            region: scope.region.clone(),
+            region: region.clone(),
         }
     }
 }

@@ -37,7 +37,7 @@ pub enum Adopted {
 impl Pass<'_> {
     /// Takes the run over, or says what is to be done without it.
     pub async fn adopt(&self, existing: &Existing, otherwise: Option<Step>) -> Adopted {
-        if let Some(why) = existing.arn.as_deref().and_then(|arn| elsewhere(arn, &self.scope())) {
+        if let Some(why) = existing.arn.as_deref().and_then(|arn| elsewhere(arn, self.scope)) {
             return Adopted::Progress(self.misasked(&why).await);
         }
         match self.look_up(existing).await {
@@ -68,7 +68,7 @@ impl Pass<'_> {
         &self,
         existing: &Existing,
     ) -> std::result::Result<Option<(model::JobRun, JobRunDetails)>, EmrError> {
-        let client = self.context.pool.client(&self.scope());
+        let client = self.context.pool.client(self.scope);
         let cluster = &existing.virtual_cluster_id;
         let id = match &existing.by {
             By::Id(id) => Some(id.clone()),

@@ -28,7 +28,7 @@ impl Pass<'_> {
     }
 
     async fn cancel_with(&self, grant: Grant, submitted: &Submitted) -> Result {
-        let client = self.context.pool.client(&self.scope());
+        let client = self.context.pool.client(self.scope);
         let Err(error) = client.cancel_job_run(grant, &submitted.virtual_cluster_id, &submitted.id).await
         else {
             self.context.job_runs.update(self.uid, |memory| memory.cancel_asked = true);
@@ -69,7 +69,7 @@ impl Pass<'_> {
             });
         }
         self.track(submitted);
-        if let Some(problem) = self.context.poller.problem(&self.scope(), &submitted.virtual_cluster_id) {
+        if let Some(problem) = self.context.poller.problem(self.scope, &submitted.virtual_cluster_id) {
             return self.report_then(&Situation::Trouble(&problem), Next::Await).await;
         }
         match observation {

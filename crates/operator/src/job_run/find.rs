@@ -76,7 +76,7 @@ impl Pass<'_> {
         &self,
         virtual_cluster_id: &str,
     ) -> std::result::Result<Option<model::JobRun>, EmrError> {
-        let client = self.context.pool.client(&self.scope());
+        let client = self.context.pool.client(self.scope);
         // The run of a restored object is older than the object, so that only its name keeps the list short. An object that
         // goes has no second net, and its name may have been given after the start.
         let restored = request::is_restored(self.run);
@@ -130,13 +130,13 @@ impl Pass<'_> {
                 state: Some(job.state),
                 created_at: job.created_at,
             };
-            self.context.poller.track(&self.scope(), virtual_cluster_id, tracked);
+            self.context.poller.track(self.scope, virtual_cluster_id, tracked);
         }
         // It may have the tags of a spec that was edited since: then its status answers none.
         let is_as_edited = self.tag_change(&job.tags).is_empty();
         let submission = Submission {
             generation: if is_as_edited { self.run.metadata.generation } else { Some(0) },
-            place: self.place(&self.scope(), virtual_cluster_id, &job.id, job.arn),
+            place: self.place(virtual_cluster_id, &job.id, job.arn),
             id: job.id,
             virtual_cluster_id: virtual_cluster_id.to_owned(),
             overrides: request::read_overrides(self.run).ok().flatten(),

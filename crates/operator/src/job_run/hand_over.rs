@@ -78,7 +78,7 @@ impl Pass<'_> {
         &self,
         virtual_cluster_id: &str,
     ) -> std::result::Result<Vec<(Likeness, model::JobRun)>, EmrError> {
-        let client = self.context.pool.client(&self.scope());
+        let client = self.context.pool.client(self.scope);
         let created = self.run.creation_timestamp();
         let filter = JobRunFilter {
             virtual_cluster_id: virtual_cluster_id.to_owned(),

@@ -44,6 +44,7 @@ use crate::emr::poll::Observation;
 use crate::memory::Memories;
 use crate::metrics::RunState;
 use crate::pass::{PassError, Progress, Reconciled};
+use crate::scope::decide::{Acting, Told};
 use crate::tags;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
@@ -105,8 +106,7 @@ impl Reconciled for JobRun {
     }
 
     fn may_call(&self, context: &Context) -> bool {
-        let uid = self.metadata.uid.as_deref().unwrap_or_default();
-        context.pool.client(&context.scope_of_run(self)).limiter().keeps_for(uid)
+        context.pool.keeps_for(self.metadata.uid.as_deref().unwrap_or_default())
     }
 
     async fn step(object: &Arc<Self>, context: &Context) -> Result<Progress<Self>, PassError> {
@@ -129,12 +129,17 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
         read_only: context.is_read_only(&**run),
         adoption: context.adoption(),
     };
-    let pass = act::Pass { run, uid: &uid, target: &target, context };
     let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    if let Some(why) = context.foreign(place).filter(|_| !view.retain && !plan::settled(run)) {
-        return pass.trouble(&why).await;
-    }
     let step = plan::plan(&view);
+    let (acting, withheld) = match context.acting(&**run, place, step.is_idle()) {
+        Ok(acting) => (acting, None),
+        Err(withheld) => (Acting { scope: context.home.clone(), told: Told::default() }, Some(withheld)),
+    };
+    let Acting { scope, told } = &acting;
+    let pass = act::Pass { run, uid: &uid, target: &target, scope, told, context };
+    if let Some(withheld) = withheld {
+        return pass.withhold(&withheld).await;
+    }
     if !matches!(step, Step::Start(_) | Step::Cancel(_)) {
         pass.leave_queue();
     }

@@ -21,6 +21,7 @@ use super::status::{self, Manner, Situation, Submission, Tags};
 use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::emr::poll::{Observation, Observed};
 use crate::memory::Memory;
+use crate::scope::decide::Told;
 use crate::settings::JobReadyPolicy;
 
 pub(super) fn a_run() -> JobRun {
@@ -375,6 +376,7 @@ impl World {
             by_reference: false,
             cross_namespace: true,
             tags,
+            told: &Told::default(),
             now: Timestamp::UNIX_EPOCH,
         };
         let status = status::next(run, situation, manner);

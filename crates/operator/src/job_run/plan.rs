@@ -88,6 +88,14 @@ pub struct Submitted {
 }
 
 impl Step {
+    /// Whether it takes no call: what is let go or written down doesn't need anybody who may act.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(
+            self,
+            Self::Rest | Self::Acknowledge | Self::Misask(_) | Self::Missing | Self::Save(_) | Self::Release
+        )
+    }
+
     /// Whether it changes something at AWS.
     pub(super) fn changes_aws(&self) -> bool {
         match self {

@@ -12,6 +12,7 @@ use super::plan;
 use super::status::{self, Manner, Situation, Submission, Tags};
 use crate::adoption::is_adopted;
 use crate::context::Context;
+use crate::emr::error::is_denial;
 use crate::emr::poll::Observed;
 use crate::event::{EventType, reason};
 use crate::metrics::Kind;
@@ -37,17 +38,9 @@ pub fn tags_of(run: &JobRun) -> Tags<'static> {
 pub async fn report(
     run: &Arc<JobRun>,
     situation: &Situation<'_>,
-    tags: Tags<'_>,
-    by_reference: bool,
+    manner: Manner<'_>,
     context: &Context,
 ) -> Result<Reported, PassError> {
-    let manner = Manner {
-        ready: context.settings.job_ready_policy,
-        by_reference,
-        cross_namespace: context.settings.cross_namespace,
-        tags,
-        now: context.now(),
-    };
     let next = status::next(run, situation, manner);
     if run.status.as_ref() == Some(&next) {
         // The status has nothing new to say, but the call has failed once more: that is counted.
@@ -63,7 +56,7 @@ pub async fn report(
             context.metrics.status_written(Kind::JobRun);
             context.job_runs.wrote(&written);
             tell(run, written.status.as_ref(), situation, context);
-            if let Tags::Failed(why) = tags {
+            if let Tags::Failed(why) = manner.tags {
                 tell_of_trouble(run, why, context);
             }
             Ok(Reported::Said(written))
@@ -86,6 +79,9 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
         // That it waits is an event; where it stands meanwhile is not.
         Situation::Waiting { reason, .. } if waits_already(run, reason) => return,
         Situation::Waiting { reason, message } => (EventType::Normal, *reason, (*message).to_owned()),
+        Situation::NoRole(why) => {
+            (EventType::Warning, reason::ROLE_NOT_AVAILABLE, format!("{}: {why}", condition::NO_ROLE_MESSAGE))
+        }
         Situation::Trouble(message) => return tell_of_trouble(run, message, context),
         Situation::Refused(why) => {
             (EventType::Warning, reason::REFUSED, format!("{why}; {}", status::REFUSED_REMEDY))
@@ -127,7 +123,7 @@ fn tell(run: &JobRun, after: Option<&JobRunStatus>, situation: &Situation<'_>, c
 }
 
 fn tell_of_trouble(run: &JobRun, message: &str, context: &Context) {
-    let denied = message.contains("AccessDenied");
+    let denied = is_denial(message) || message.contains("AccessDenied");
     let reason = if denied { reason::ACCESS_DENIED } else { reason::RETRYING };
     context.events.publish(&run.object_ref(&()), EventType::Warning, reason, message);
 }

@@ -37,8 +37,7 @@ impl Pass<'_> {
     }
 
     async fn send_tags(&self, submitted: &Submitted) -> std::result::Result<(), EmrError> {
-        let scope = self.scope();
-        let client = self.context.pool.client(&scope);
+        let client = self.context.pool.client(self.scope);
         let Submitted { id, virtual_cluster_id } = submitted;
         let described = client.describe_job_run(virtual_cluster_id, id).await?;
         let change = self.tag_change(&described.tags);
@@ -48,7 +47,7 @@ impl Pass<'_> {
         }
         let place = self.run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
         let known = described.arn.or_else(|| place.and_then(|place| place.arn.clone()));
-        let Some(arn) = self.place(&scope, virtual_cluster_id, id, known).arn else { return Ok(()) };
+        let Some(arn) = self.place(virtual_cluster_id, id, known).arn else { return Ok(()) };
         client.change_tags(&arn, change).await?;
         tracing::info!(id, run = self.run.name_any(), "the tags of the job run were changed");
         let object = self.run.object_ref(&());

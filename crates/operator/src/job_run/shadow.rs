@@ -17,7 +17,8 @@ use crate::context::{Context, Scopes};
 use crate::emr::model;
 use crate::memory::Memory;
 use crate::metrics::Decision;
-use crate::shadow::{Shadowed, Verdict};
+use crate::scope::decide::Acting;
+use crate::shadow::{self, Shadowed, Verdict};
 
 impl Shadowed for JobRun {
     fn scopes(context: &Context) -> &Scopes<Self> {
@@ -31,9 +32,6 @@ impl Shadowed for JobRun {
             Err(error) => return (Decision::Unknown, error.to_string()),
         };
         let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-        if let Some(why) = context.foreign(place) {
-            return (Decision::Wait, why);
-        }
         let memory = Memory::default();
         let view = View {
             run,
@@ -44,8 +42,13 @@ impl Shadowed for JobRun {
             read_only: context.is_read_only(&**run),
             adoption: context.adoption(),
         };
-        let pass = Pass { run, uid: &uid, target: &target, context };
-        verdict(&pass, plan::plan(&view)).await
+        let step = plan::plan(&view);
+        let Acting { scope, told } = match context.acting(&**run, place, step.is_idle()) {
+            Ok(acting) => acting,
+            Err(withheld) => return shadow::withheld(withheld),
+        };
+        let pass = Pass { run, uid: &uid, target: &target, scope: &scope, told: &told, context };
+        verdict(&pass, step).await
     }
 }
 

@@ -17,6 +17,8 @@ use jiff::Timestamp;
 
 use super::{adoption, plan, target, turn};
 use crate::emr::poll::Observed;
+use crate::event::reason;
+use crate::scope::decide::{REGION_DRIFT, Told};
 use crate::settings::JobReadyPolicy;
 
 /// The failure reason of a run that was never submitted because the service or its own spec forbids it.
@@ -50,6 +52,8 @@ pub enum Situation<'a> {
         /// What it waits for.
         message: &'a str,
     },
+    /// No role is known that may act for the run: the cause.
+    NoRole(&'a str),
     /// A call failed and is tried again.
     Trouble(&'a str),
     /// The run can't be submitted as it is described.
@@ -109,6 +113,8 @@ pub struct Manner<'a> {
     pub cross_namespace: bool,
     /// Whether a live run has the tags of its spec.
     pub tags: Tags<'a>,
+    /// What is told of who acts.
+    pub told: &'a Told,
     /// The time of this pass.
     pub now: Timestamp,
 }
@@ -126,6 +132,14 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner<'_>) -> JobR
             Situation::Waiting { reason, message } => {
                 not_ready(references(manner), reason, message).no(RESOURCE_SYNCED, reason, message)
             }
+            Situation::NoRole(why) => {
+                let message = format!("{}: {why}", condition::NO_ROLE_MESSAGE);
+                not_ready(references(manner), reason::ROLE_NOT_AVAILABLE, &message).no(
+                    RESOURCE_SYNCED,
+                    why,
+                    condition::NO_ROLE_MESSAGE,
+                )
+            }
             Situation::Trouble(message) => not_ready(references(manner), RECOVERABLE, message)
                 .yes(RECOVERABLE, "", message)
                 .with(RESOURCE_SYNCED, ConditionStatus::Unknown, message, condition::UNKNOWN_SYNCED_MESSAGE),
@@ -142,11 +156,13 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner<'_>) -> JobR
             Situation::Acknowledged if status.id.is_none() => return status,
             _ => submitted(references(manner), &status, manner),
         };
-    let wanted = match (advice(run, manner.cross_namespace), advice_on_spec(&before, situation)) {
+    let advice = advice(run, manner.cross_namespace, manner.told);
+    let wanted = match (advice, advice_on_spec(&before, situation)) {
         (Some((reason, advice)), _) => wanted.yes(ADVISORY, reason, &advice),
         (None, Some(advice)) => wanted.yes(ADVISORY, adoption::SPEC_DIFFERS, advice),
         (None, None) => wanted,
     };
+    let wanted = manner.told.add_to(wanted);
     status.conditions = wanted.apply(&before.conditions, manner.now);
     status
 }
@@ -161,14 +177,19 @@ fn answered(run: &JobRun, status: &JobRunStatus, situation: &Situation<'_>, tags
     }
 }
 
-/// What is worth knowing and stops nothing: the reason, and the words.
-pub fn advice(run: &JobRun, cross_namespace: bool) -> Option<(&'static str, String)> {
+/// What is worth knowing and stops nothing: the reason of the first that there is, and all of it in words.
+pub fn advice(run: &JobRun, cross_namespace: bool, told: &Told) -> Option<(&'static str, String)> {
     let across = if cross_namespace { target::cross_namespace_advice(run) } else { None };
-    match (across, turn::advice(run)) {
+    let across_or_priority = match (across, turn::advice(run)) {
         (Some(across), Some(priority)) => Some((CROSS_NAMESPACE, format!("{across} {priority}"))),
         (Some(across), None) => Some((CROSS_NAMESPACE, across)),
         (None, Some(priority)) => Some((turn::INVALID_PRIORITY, priority)),
         (None, None) => None,
+    };
+    match (told.drift.clone(), across_or_priority) {
+        (Some(drift), Some((_, more))) => Some((REGION_DRIFT, format!("{drift}; {more}"))),
+        (Some(drift), None) => Some((REGION_DRIFT, drift)),
+        (None, more) => more,
     }
 }
 
@@ -196,6 +217,7 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
         }
         Situation::Reference { .. }
         | Situation::Waiting { .. }
+        | Situation::NoRole(_)
         | Situation::Trouble(_)
         | Situation::Misasked(_)
             if status.id.is_none() =>
@@ -226,6 +248,7 @@ fn apply(run: &JobRun, status: &mut JobRunStatus, situation: &Situation<'_>) {
         ),
         Situation::Reference { .. }
         | Situation::Waiting { .. }
+        | Situation::NoRole(_)
         | Situation::Trouble(_)
         | Situation::Misasked(_)
         | Situation::CancelAsked

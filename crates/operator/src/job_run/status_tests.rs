@@ -14,10 +14,21 @@ use jiff::Timestamp;
 use super::model_tests::{a_run, seen};
 use super::status::{Manner, Situation, Submission, Tags, next};
 use crate::emr::poll::Observed;
+use crate::scope::decide::Told;
 use crate::settings::JobReadyPolicy;
 
+/// Nothing is told of who acts.
+static TOLD: Told = Told { selected: None, drift: None };
+
 fn manner(ready: JobReadyPolicy, by_reference: bool) -> Manner<'static> {
-    Manner { ready, by_reference, cross_namespace: true, tags: Tags::Sent, now: Timestamp::UNIX_EPOCH }
+    Manner {
+        ready,
+        by_reference,
+        cross_namespace: true,
+        tags: Tags::Sent,
+        told: &TOLD,
+        now: Timestamp::UNIX_EPOCH,
+    }
 }
 
 fn after(mut run: JobRun, situation: &Situation<'_>) -> JobRun {

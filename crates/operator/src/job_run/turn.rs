@@ -95,9 +95,9 @@ fn roughly(time: Duration) -> String {
 impl Pass<'_> {
     /// Asks the limiter for a call. One that may have been made before goes first: its object lacks nothing but the answer.
     pub(super) fn ask_for_turn(&self, kind: TurnKind, repeats: bool) -> Turn {
-        let client = self.context.pool.client(&self.scope());
+        let limiter = self.context.pool.limiter_for(self.scope, self.uid);
         let priority = Priority { repeats, asked: priority(self.run).unwrap_or_default() };
-        let turn = client.limiter().request(kind, &self.key(), priority);
+        let turn = limiter.request(kind, &self.key(), priority);
         if matches!(turn, Turn::Granted(_)) {
             self.forget_place();
         }
@@ -106,7 +106,7 @@ impl Pass<'_> {
 
     /// Says where in the queue the run is, if that is worth telling.
     pub(super) async fn await_turn(&self, kind: TurnKind, place: Place) -> Result {
-        let limiter = self.context.pool.client(&self.scope()).limiter().clone();
+        let limiter = self.context.pool.limiter_for(self.scope, self.uid);
         let Some(rate) = limiter.pace(kind.operation()).filter(|rate| rate.per_second > 0.0) else {
             return Ok(Progress::End(Next::After(timing::QUEUE_CHECK)));
         };
@@ -131,7 +131,7 @@ impl Pass<'_> {
 
     /// Gives up the place in the queue, and a call that is kept for the run: it has no use for one now.
     pub(super) fn leave_queue(&self) {
-        if self.context.pool.client(&self.scope()).limiter().forget(self.uid) {
+        if self.context.pool.forget(self.uid) {
             self.forget_place();
         }
     }
@@ -143,9 +143,9 @@ impl Pass<'_> {
     fn advice_is_new(&self) -> bool {
         let conditions =
             self.run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let told = condition::find(conditions, condition::ADVISORY).and_then(|found| found.message.clone());
-        let advice = status::advice(self.run, self.context.settings.cross_namespace);
-        told != advice.map(|(_, words)| words)
+        let found = condition::find(conditions, condition::ADVISORY).and_then(|found| found.message.clone());
+        let advice = status::advice(self.run, self.context.settings.cross_namespace, self.told);
+        found != advice.map(|(_, words)| words)
     }
 }
 

@@ -31,6 +31,15 @@ impl Book {
         })
     }
 
+    /// Has the object judged again.
+    pub(super) fn doubt(&self, kind: Kind, namespace: String, name: String) {
+        self.with(|all| {
+            if let Some(entry) = all.entry(kind).or_default().get_mut(&(namespace, name)) {
+                entry.version.clear();
+            }
+        });
+    }
+
     /// Writes a decision down; says whether it is another than before.
     pub(super) fn write(
         &self,

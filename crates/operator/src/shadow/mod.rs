@@ -8,6 +8,7 @@ mod book;
 
 use std::sync::Arc;
 
+use emrcontainers_api::condition;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
@@ -19,6 +20,7 @@ use crate::context::{Context, Scopes};
 use crate::health::Gate;
 use crate::metrics::Kind;
 use crate::pass::Reconciled;
+use crate::scope::decide::Withheld;
 use crate::timing;
 use book::Book;
 
@@ -49,9 +51,14 @@ pub async fn run<A: Shadowed, B: Shadowed>(
     );
     let book = Arc::new(Book::default());
     count_on_scrape::<A, B>(&context, &book);
-    let mut first = std::pin::pin!(paced(first));
-    let mut second = std::pin::pin!(paced(second));
-    loop {
+    let mut first = std::pin::pin!(paced(first, Arc::clone(&book)));
+    let mut second = std::pin::pin!(paced(second, Arc::clone(&book)));
+    // Nothing can be told of an object before it is known in whose name its calls are made.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = context.directory.known() => {}
+    }
+    while !stop.is_cancelled() {
         // The references of a run can't be judged before all clusters are known.
         if A::scopes(&context).are_listed() && B::scopes(&context).are_listed() {
             listed.open();
@@ -69,9 +76,28 @@ pub async fn run<A: Shadowed, B: Shadowed>(
     tell_all::<B>(&context, &book);
 }
 
-/// Takes in all that is there, so that a list is one item and not thousands.
-fn paced<K: Shadowed>(changes: BoxStream<'static, ObjectRef<K>>) -> impl Stream<Item = ()> {
-    changes.ready_chunks(usize::from(u16::MAX)).map(drop).chain(stream::pending())
+/// Takes in all that is there, so that a list is one item and not thousands. What is named is judged anew: it has changed, or
+/// who acts for it has.
+fn paced<K: Shadowed>(changes: BoxStream<'static, ObjectRef<K>>, book: Arc<Book>) -> impl Stream<Item = ()> {
+    let chunks = changes.ready_chunks(usize::from(u16::MAX));
+    let doubt = move |objects: Vec<ObjectRef<K>>| {
+        for object in objects {
+            book.doubt(K::KIND, object.namespace.unwrap_or_default(), object.name);
+        }
+    };
+    chunks.map(doubt).chain(stream::pending())
+}
+
+/// What is told of an object that nobody may act for.
+pub fn withheld(withheld: Withheld) -> Verdict {
+    match withheld {
+        Withheld::UnknownNamespace => (Decision::Unknown, "its namespace isn't known yet".to_owned()),
+        Withheld::UnknownMap(map) => {
+            (Decision::Unknown, format!("the config map {} isn't known yet", map.name()))
+        }
+        Withheld::NoRole(why) => (Decision::Wait, format!("{}: {why}", condition::NO_ROLE_MESSAGE)),
+        Withheld::Unfit(why) => (Decision::Wait, why),
+    }
 }
 
 /// Judges the objects that have changed since they were judged, and those of which too little was known.

@@ -21,6 +21,7 @@ use crate::emr::error::{Class, EmrError};
 use crate::emr::model::{self, CreateVirtualCluster, VirtualClusterFilter};
 use crate::emr::pool::Scope;
 use crate::pass::{Next, PassError, Progress};
+use crate::scope::decide::{Told, Withheld};
 use crate::timing;
 use crate::watch::Watched;
 use crate::write::{self, Written};
@@ -37,11 +38,26 @@ pub struct Pass<'a> {
     pub cluster: &'a Arc<VirtualCluster>,
     /// Its UID.
     pub uid: &'a str,
+    /// Who acts, and where.
+    pub scope: &'a Scope,
+    /// What is told of who acts.
+    pub told: &'a Told,
     /// Everything else.
     pub context: &'a Context,
 }
 
 impl Pass<'_> {
+    /// Says why nobody may act for the cluster; what it lacks wakes it.
+    pub async fn withhold(&self, withheld: &Withheld) -> Result {
+        let situation = match withheld {
+            // It is known in a moment.
+            Withheld::UnknownNamespace | Withheld::UnknownMap(_) => return Ok(Progress::End(Next::Await)),
+            Withheld::NoRole(why) => Situation::NoRole(why),
+            Withheld::Unfit(why) => Situation::Trouble(why),
+        };
+        self.report_then(&situation, Next::Await).await
+    }
+
     /// Says why the cluster can't be created.
     pub async fn refuse(&self, why: &str) -> Result {
         self.report_then(&Situation::Refused(why), Next::After(timing::CLUSTER_RESYNC)).await
@@ -342,7 +358,7 @@ impl Pass<'_> {
     }
 
     pub(super) fn seen(&self, described: model::VirtualCluster) -> SeenCluster {
-        let scope = self.scope();
+        let scope = self.scope.clone();
         let read_only = self.is_read_only();
         let mut differs = adoption::fixed_differences(&self.cluster.spec, &described);
         if read_only {
@@ -372,13 +388,8 @@ impl Pass<'_> {
     }
 
     pub(super) fn arn(&self, id: &str) -> String {
-        let Scope { account, region } = self.scope();
+        let Scope { account, region, .. } = self.scope;
         format!("arn:{}:emr-containers:{region}:{account}:/virtualclusters/{id}", self.context.partition)
-    }
-
-    pub(super) fn scope(&self) -> Scope {
-        let place = self.cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-        self.context.scope(&**self.cluster, place.map(|place| place.region.as_str()))
     }
 
     /// When a cluster that is as it should be is read again.
@@ -391,7 +402,7 @@ impl Pass<'_> {
     }
 
     pub(super) fn client(&self) -> Client {
-        let client = self.context.pool.client(&self.scope());
+        let client = self.context.pool.client(self.scope);
         if self.is_read_only() { client.reading_only() } else { client }
     }
 }

@@ -30,7 +30,7 @@ pub enum Adopted {
 impl Pass<'_> {
     /// Takes the cluster over, or says what is to be done without it.
     pub async fn adopt(&self, existing: &Existing, otherwise: Option<Step>) -> Adopted {
-        if let Some(why) = existing.arn.as_deref().and_then(|arn| elsewhere(arn, &self.scope())) {
+        if let Some(why) = existing.arn.as_deref().and_then(|arn| elsewhere(arn, self.scope)) {
             return Adopted::Progress(self.misasked(&why).await);
         }
         match self.client().describe_virtual_cluster(&existing.id).await {

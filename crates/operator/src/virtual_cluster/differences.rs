@@ -4,14 +4,24 @@
 
 use std::collections::BTreeMap;
 
-use emrcontainers_api::virtual_cluster::SchedulerConfiguration;
+use emrcontainers_api::virtual_cluster::{SchedulerConfiguration, VirtualCluster};
 
 use super::act::Pass;
 use super::plan;
+use crate::context::Context;
 use crate::emr::error::EmrError;
 use crate::emr::model;
 use crate::event::{EventType, reason};
 use crate::tags::{self, TagChange};
+
+/// What AWS would refuse of the cluster's tags.
+pub(super) fn tags_problem(cluster: &VirtualCluster, context: &Context) -> Option<String> {
+    tags::problem(&default_tags(cluster, context), cluster.spec.tags.as_ref())
+}
+
+fn default_tags(cluster: &VirtualCluster, context: &Context) -> Vec<(String, String)> {
+    tags::expand(&context.settings.resource_tags, cluster)
+}
 
 impl Pass<'_> {
     /// Sends the differences in tags and limits.
@@ -55,12 +65,12 @@ impl Pass<'_> {
     }
 
     fn default_tags(&self) -> Vec<(String, String)> {
-        tags::expand(&self.context.settings.resource_tags, &**self.cluster)
+        default_tags(self.cluster, self.context)
     }
 
     /// What AWS would refuse of the tags.
     pub(super) fn tags_problem(&self) -> Option<String> {
-        tags::problem(&self.default_tags(), self.cluster.spec.tags.as_ref())
+        tags_problem(self.cluster, self.context)
     }
 
     /// What makes these tags of the cluster the desired ones. The operator's own go along with an edit; by themselves they

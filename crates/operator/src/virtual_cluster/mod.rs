@@ -31,6 +31,7 @@ use crate::decode::Assembled;
 use crate::job_run::plan::{may_be_live, virtual_cluster_of};
 use crate::memory::Memories;
 use crate::pass::{Next, PassError, Progress, Reconciled};
+use crate::scope::decide::{Acting, Told};
 use crate::timing;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
@@ -107,8 +108,7 @@ async fn step(
     }
     let memory = context.clusters.get(&uid);
     let users = users(cluster, context);
-    let pass = act::Pass { cluster, uid: &uid, context };
-    let tags_problem = pass.tags_problem();
+    let tags_problem = differences::tags_problem(cluster, context);
     let view = View {
         cluster,
         memory: &memory,
@@ -119,10 +119,17 @@ async fn step(
         adoption: context.adoption(),
     };
     let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    if let Some(why) = context.foreign(place).filter(|_| !view.retain) {
-        return pass.trouble(&why).await;
+    let step = plan::plan(&view);
+    let (acting, withheld) = match context.acting(&**cluster, place, step.is_idle()) {
+        Ok(acting) => (acting, None),
+        Err(withheld) => (Acting { scope: context.home.clone(), told: Told::default() }, Some(withheld)),
+    };
+    let Acting { scope, told } = &acting;
+    let pass = act::Pass { cluster, uid: &uid, scope, told, context };
+    if let Some(withheld) = withheld {
+        return pass.withhold(&withheld).await;
     }
-    perform(&pass, plan::plan(&view), &users).await
+    perform(&pass, step, &users).await
 }
 
 /// Makes the calls that the step names.

@@ -18,6 +18,7 @@ use super::plan::{Step, View, plan};
 use super::plan_tests::cluster;
 use super::status::{SeenCluster, Situation, next};
 use crate::memory::Memory;
+use crate::scope::decide::Told;
 
 /// What happens beside the passes.
 #[derive(Clone, Copy, Debug)]
@@ -291,7 +292,7 @@ impl World {
         if fails {
             return;
         }
-        let status = next(cluster, situation, Timestamp::UNIX_EPOCH);
+        let status = next(cluster, situation, &Told::default(), Timestamp::UNIX_EPOCH);
         self.before = self.cluster.clone();
         self.cluster.status = Some(status);
         self.memory.fresh = Some(Arc::new(self.cluster.clone()));

@@ -81,6 +81,11 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it takes no call: what is let go or can't be followed doesn't need anybody who may act.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self, Self::Rest | Self::Settled | Self::Misask(_) | Self::Missing | Self::Release)
+    }
+
     /// Whether it changes something at AWS, or leads to that. What a read is followed by looks for itself.
     fn changes_aws(&self) -> bool {
         match self {

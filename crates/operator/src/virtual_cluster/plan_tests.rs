@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::plan::{Step, View, limits_differ, namespace, plan};
 use super::status::{SeenCluster, Situation, next};
 use crate::memory::Memory;
+use crate::scope::decide::Told;
 
 pub(super) fn cluster() -> VirtualCluster {
     let provider = ContainerProvider { id: Some("eks".into()), type_: Some("EKS".into()), info: None };
@@ -39,7 +40,7 @@ fn deleted(cluster: VirtualCluster) -> VirtualCluster {
 }
 
 fn after(mut cluster: VirtualCluster, situation: &Situation<'_>) -> VirtualCluster {
-    cluster.status = Some(next(&cluster, situation, Timestamp::UNIX_EPOCH));
+    cluster.status = Some(next(&cluster, situation, &Told::default(), Timestamp::UNIX_EPOCH));
     cluster
 }
 

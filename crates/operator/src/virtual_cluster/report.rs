@@ -2,12 +2,14 @@
 //!
 //! Must not decide anything. Invariant: at most one status write a step, none for an equal status.
 
+use emrcontainers_api::condition;
 use emrcontainers_api::virtual_cluster::{VirtualCluster, VirtualClusterStatus};
 use kube::Resource;
 
 use super::act::{Pass, Result};
 use super::status::{self, Situation};
 use crate::adoption::is_adopted;
+use crate::emr::error::is_denial;
 use crate::event::{EventType, reason};
 use crate::metrics::Kind;
 use crate::pass::{Next, Progress};
@@ -25,7 +27,7 @@ impl Pass<'_> {
 
     /// Writes the status if it differs; `None` if it doesn't.
     pub(super) async fn report(&self, situation: &Situation<'_>) -> Result<Option<Written<VirtualCluster>>> {
-        let status = status::next(self.cluster, situation, self.context.now());
+        let status = status::next(self.cluster, situation, self.told, self.context.now());
         if self.cluster.status.as_ref() == Some(&status) {
             return Ok(None);
         }
@@ -49,13 +51,15 @@ impl Pass<'_> {
         let before = self.cluster.status.as_ref();
         let state = |status: Option<&VirtualClusterStatus>| status.and_then(|status| status.state.clone());
         match situation {
-            Situation::Trouble(message) | Situation::Unequal(_, message)
-                if message.starts_with("AccessDenied") =>
-            {
+            Situation::Trouble(message) | Situation::Unequal(_, message) if is_denial(message) => {
                 self.event(EventType::Warning, reason::ACCESS_DENIED, message);
             }
             Situation::Trouble(message) | Situation::Unequal(_, message) => {
                 self.event(EventType::Warning, reason::RETRYING, message);
+            }
+            Situation::NoRole(why) => {
+                let note = format!("{}: {why}", condition::NO_ROLE_MESSAGE);
+                self.event(EventType::Warning, reason::ROLE_NOT_AVAILABLE, &note);
             }
             Situation::Refused(why) | Situation::Misasked(why) => {
                 self.event(EventType::Warning, reason::REFUSED, why);

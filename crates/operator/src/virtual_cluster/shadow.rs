@@ -8,13 +8,15 @@ use kube::ResourceExt;
 
 use super::act::Pass;
 use super::adoption::{Existing, unsent_differences};
+use super::differences::tags_problem;
 use super::plan::{self, Step, View};
 use super::users;
 use crate::context::{Context, Scopes};
 use crate::emr::error::Class;
 use crate::memory::Memory;
 use crate::metrics::Decision;
-use crate::shadow::{Shadowed, Verdict};
+use crate::scope::decide::Acting;
+use crate::shadow::{self, Shadowed, Verdict};
 
 impl Shadowed for VirtualCluster {
     fn scopes(context: &Context) -> &Scopes<Self> {
@@ -24,12 +26,8 @@ impl Shadowed for VirtualCluster {
     async fn judge(cluster: &Arc<Self>, context: &Context) -> Verdict {
         let uid = cluster.uid().unwrap_or_default();
         let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-        if let Some(why) = context.foreign(place) {
-            return (Decision::Wait, why);
-        }
         let (memory, users) = (Memory::default(), users(cluster, context));
-        let pass = Pass { cluster, uid: &uid, context };
-        let tags_problem = pass.tags_problem();
+        let tags_problem = tags_problem(cluster, context);
         let view = View {
             cluster,
             memory: &memory,
@@ -39,7 +37,13 @@ impl Shadowed for VirtualCluster {
             read_only: context.is_read_only(&**cluster),
             adoption: context.adoption(),
         };
-        verdict(&pass, plan::plan(&view), &users).await
+        let step = plan::plan(&view);
+        let Acting { scope, told } = match context.acting(&**cluster, place, step.is_idle()) {
+            Ok(acting) => acting,
+            Err(withheld) => return shadow::withheld(withheld),
+        };
+        let pass = Pass { cluster, uid: &uid, scope: &scope, told: &told, context };
+        verdict(&pass, step, &users).await
     }
 }
 

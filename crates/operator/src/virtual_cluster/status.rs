@@ -16,10 +16,14 @@ use jiff::Timestamp;
 
 use super::adoption::SPEC_DIFFERS;
 use super::plan;
+use crate::event::reason;
+use crate::scope::decide::{REGION_DRIFT, Told};
 
 /// What happened to the cluster.
 #[derive(Clone, Debug)]
 pub enum Situation<'a> {
+    /// No role is known that may act for the cluster: the cause.
+    NoRole(&'a str),
     /// A call failed and is tried again.
     Trouble(&'a str),
     /// It can't be created as it is described.
@@ -61,7 +65,12 @@ pub struct SeenCluster {
 const NAMED_USERS: usize = 5;
 
 /// The next status.
-pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp) -> VirtualClusterStatus {
+pub fn next(
+    cluster: &VirtualCluster,
+    situation: &Situation<'_>,
+    told: &Told,
+    now: Timestamp,
+) -> VirtualClusterStatus {
     let before = cluster.status.clone().unwrap_or_default();
     if let Situation::Refused(message) | Situation::Gone(message) = situation
         && plan::settled(cluster)
@@ -73,6 +82,14 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
     status.observed_generation = cluster.metadata.generation;
     let wanted = Wanted::default();
     let wanted = match situation {
+        Situation::NoRole(why) => {
+            let message = format!("{}: {why}", condition::NO_ROLE_MESSAGE);
+            not_ready(wanted, reason::ROLE_NOT_AVAILABLE, &message).no(
+                RESOURCE_SYNCED,
+                why,
+                condition::NO_ROLE_MESSAGE,
+            )
+        }
         Situation::Trouble(message) => not_ready(wanted, RECOVERABLE, message)
             .yes(RECOVERABLE, "", message)
             .with(RESOURCE_SYNCED, ConditionStatus::Unknown, message, condition::UNKNOWN_SYNCED_MESSAGE),
@@ -117,14 +134,17 @@ pub fn next(cluster: &VirtualCluster, situation: &Situation<'_>, now: Timestamp)
             seen_conditions(wanted, TERMINATING)
         }
     };
-    let wanted = match situation {
-        Situation::Seen(SeenCluster { advice: Some(advice), .. })
-        | Situation::Unequal(SeenCluster { advice: Some(advice), .. }, _) => {
-            wanted.yes(ADVISORY, SPEC_DIFFERS, advice)
-        }
-        _ => wanted,
+    let of_spec = match situation {
+        Situation::Seen(seen) | Situation::Unequal(seen, _) => seen.advice.as_deref(),
+        _ => None,
     };
-    status.conditions = wanted.apply(&before.conditions, now);
+    let wanted = match (&told.drift, of_spec) {
+        (Some(drift), Some(advice)) => wanted.yes(ADVISORY, REGION_DRIFT, &format!("{drift}; {advice}")),
+        (Some(drift), None) => wanted.yes(ADVISORY, REGION_DRIFT, drift),
+        (None, Some(advice)) => wanted.yes(ADVISORY, SPEC_DIFFERS, advice),
+        (None, None) => wanted,
+    };
+    status.conditions = told.add_to(wanted).apply(&before.conditions, now);
     status
 }
 

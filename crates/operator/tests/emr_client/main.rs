@@ -19,13 +19,14 @@ use emrcontainers_api::overrides::{
     Configuration, ConfigurationOverrides, ManagedLogs, MonitoringConfiguration, S3MonitoringConfiguration,
 };
 use emrcontainers_operator::emr::error::{CREDENTIALS_ERROR, Class, REQUEST_ERROR};
-use emrcontainers_operator::emr::limit::Kind;
+use emrcontainers_operator::emr::limit::{Kind, Priority, RunKey, Turn};
 use emrcontainers_operator::emr::model::{
     CreateVirtualCluster, JobRunFilter, Pages, StartJobRun, VirtualClusterFilter,
 };
 use emrcontainers_operator::emr::operation::Operation;
-use emrcontainers_operator::emr::pool::{Pool, PoolConfig};
+use emrcontainers_operator::emr::pool::{Pool, PoolConfig, Scope};
 use emrcontainers_operator::fence::{Fence, Moment};
+use emrcontainers_operator::quotas::Quotas;
 use serde_json::json;
 
 use crate::rig::{Attempts, config, error, grant, rig, scope};
@@ -251,4 +252,29 @@ async fn nobody_there_and_no_credentials_are_told_apart() {
     let denied =
         Pool::new(config).await.unwrap().client(&scope()).describe_job_run("vc1", "r1").await.unwrap_err();
     assert_eq!((denied.class, denied.code.as_str()), (Class::AccessDenied, CREDENTIALS_ERROR), "{denied}");
+}
+
+#[tokio::test]
+async fn roles_and_endpoints_share_the_quota_of_their_account_and_region() {
+    let quotas = Quotas::parse("StartJobRun=0.001:10,all=0.001:10").unwrap();
+    let usual = PoolConfig { quotas, ..config("http://127.0.0.1:1", Arc::new(Attempts::default())) };
+    let pool = Pool::new(usual).await.unwrap();
+    let ask = |scope: &Scope, uid: &str| {
+        let key = RunKey::new(uid, "default", uid);
+        match pool.limiter_for(scope, uid).request(Kind::Start, &key, Priority::default()) {
+            Turn::Granted(grant) => {
+                // As if the call had been made.
+                std::mem::forget(grant);
+                true
+            }
+            Turn::Queued(_) => false,
+        }
+    };
+    let all_taken = (0..20).any(|number| !ask(&scope(), &format!("uid-{number}")));
+    assert!(all_taken, "ten may be made");
+    let role = Some("arn:aws:iam::111122223333:role/other".to_owned());
+    let other = Scope { role, endpoint_url: Some("http://127.0.0.1:2".to_owned()), ..scope() };
+    assert!(!ask(&other, "late"), "the bucket is the account's and region's");
+    assert!(ask(&Scope::new("111122223333", "ap-south-1"), "late"), "another region has its own");
+    assert!(!pool.keeps_for("late") && !pool.forget("late"), "who asks in one scope waits in no other");
 }

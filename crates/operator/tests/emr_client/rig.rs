@@ -75,7 +75,7 @@ pub(crate) fn config(url: &str, observer: Arc<dyn Observer>) -> PoolConfig {
 }
 
 pub(crate) fn scope() -> Scope {
-    Scope { account: "111122223333".to_owned(), region: "eu-west-1".to_owned() }
+    Scope::new("111122223333", "eu-west-1")
 }
 
 pub(crate) async fn rig(replies: impl IntoIterator<Item = (u16, &'static str, Value)>) -> Rig {
