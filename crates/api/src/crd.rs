@@ -5,17 +5,20 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::{FieldExport, IAMRoleSelector, JobRun, VirtualCluster};
+use crate::{FieldExport, GROUP, IAMRoleSelector, JobRun, VirtualCluster};
 
 /// Every CustomResourceDefinition, sorted by name.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![FieldExport::crd(), IAMRoleSelector::crd(), JobRun::crd(), VirtualCluster::crd()];
     for crd in &mut crds {
+        let is_of_emr = crd.spec.group == GROUP;
         for version in &mut crd.spec.versions {
             if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
                 tidy(schema);
-                // As upstream's: an object that is adopted, or only read, may have no spec.
-                schema.required = None;
+                if is_of_emr {
+                    // As upstream's: an object that is adopted, or only read, may have no spec.
+                    schema.required = None;
+                }
             }
         }
     }
