@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use kube::Resource;
@@ -27,6 +28,8 @@ pub struct Memory<K> {
     pub cancel_asked: bool,
     /// When this process asked the service for it last.
     pub asked_at: Option<Timestamp>,
+    /// Since when a StartJobRun of this process has had no answer that says what became of it.
+    pub unanswered: Option<Instant>,
     /// How many stood before the object in the queue for quota when its status was told.
     pub told_ahead: Option<usize>,
     /// Passes that failed in a row.
@@ -42,6 +45,7 @@ impl<K> Memory<K> {
             && !self.sought
             && !self.cancel_asked
             && self.asked_at.is_none()
+            && self.unanswered.is_none()
             && self.told_ahead.is_none()
             && self.failures == 0
     }
@@ -56,6 +60,7 @@ impl<K> Clone for Memory<K> {
             sought: self.sought,
             cancel_asked: self.cancel_asked,
             asked_at: self.asked_at,
+            unanswered: self.unanswered,
             told_ahead: self.told_ahead,
             failures: self.failures,
         }
@@ -71,6 +76,7 @@ impl<K> Default for Memory<K> {
             sought: false,
             cancel_asked: false,
             asked_at: None,
+            unanswered: None,
             told_ahead: None,
             failures: 0,
         }

@@ -277,7 +277,8 @@ impl TryFrom<Args> for Settings {
             worked_on,
             resync_period,
             max_concurrent_syncs,
-            leader_election,
+            // Who writes nothing needs no lease, and must not keep it from the one that does.
+            leader_election: if read_only { LeaderElection::Off } else { leader_election },
             leader_election_namespace,
             lease_times,
             cross_namespace: check.or("--enable-cross-namespace", true, switch(&enable_cross_namespace)),

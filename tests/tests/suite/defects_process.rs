@@ -77,6 +77,7 @@ subjects: [{{kind: ServiceAccount, name: operator}}]
     env.apply(&rules("")).await?;
     let kubeconfig = env.plane().kubeconfig_for_service_account(env.namespace(), "operator").await?;
     let limited = env.builder().kubeconfig(kubeconfig).without_waiting();
+    let limited = limited.arguments(&["--enable-field-export-reconciler=false"]);
     let limited = limited.start(env.plane().scratch()).await?;
     limited.wait_unready("update jobruns.emrcontainers.services.k8s.aws/status in namespace").await?;
     env.apply(&job_run("unsaved", "vc", "")).await?;

@@ -1,5 +1,7 @@
 //! What becomes of the job when its JobRun is deleted.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use emr_simulator::{CancelRace, FaultKind, Rule};
 use kube::api::DeleteParams;
@@ -185,5 +187,27 @@ async fn a_run_deleted_right_after_a_crash_before_its_start_is_released() -> Res
     env.restart_operator().await?;
     wait::deleted(env.job_runs(), "early", PATIENCE).await?;
     ensure!(env.jobs("early").is_empty() && calls(env.simulator(), "CancelJobRun") == 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_whose_start_had_no_answer_is_not_taken_for_missing_while_lists_lag() -> Result<()> {
+    // For so long what lists don't show may be there all the same, as the operator has it.
+    const LISTS_LAG: Duration = Duration::from_secs(15);
+    let env = TestEnv::new("delete-lag").await?;
+    env.simulator().add_outcome(Rule { list_delay_seconds: Some(6.0), ..endless("lost") })?;
+    env.ready_cluster("vc").await?;
+    let ready = Instant::now();
+    wait::eventually(PATIENCE, "the operator should run for longer than lists lag", async || {
+        Ok((ready.elapsed() > LISTS_LAG).then_some(()))
+    })
+    .await?;
+    fail(env.simulator(), "StartJobRun", FaultKind::ReplyLost, 1)?;
+    fail(env.simulator(), "StartJobRun", FaultKind::Status500, 1000)?;
+    env.apply(&job_run("lost", "vc", "")).await?;
+    until(env.simulator(), "the run should be started", |aws| !aws.snapshot().job_runs.is_empty()).await?;
+    env.delete(env.job_runs(), "lost").await?;
+    let job = env.the_job("lost")?;
+    ensure!(job.state == "CANCELLED", "the object went, and its job is {}", job.state);
     Ok(())
 }

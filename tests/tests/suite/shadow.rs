@@ -137,7 +137,7 @@ async fn shadow_mode_tells_what_it_would_do_and_writes_nothing() -> Result<()> {
         ("jobrun", "wait", 1.0),
         ("jobrun", "refuse", 1.0),
         ("virtualcluster", "create", 1.0),
-        ("virtualcluster", "update", 1.0),
+        ("virtualcluster", "observe", 1.0),
     ];
     wait::eventually(PATIENCE, "all should be judged", async || {
         let metrics = operator.metrics().await?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use emrcontainers_api::job_run::{PENDING, is_final};
 use emrcontainers_api::status::AckResourceMetadata;
@@ -23,6 +23,7 @@ use crate::emr::model::StartJobRun;
 use crate::emr::poll::{Observation, Tracked};
 use crate::emr::pool::Scope;
 use crate::event::reason;
+use crate::memory::Memory;
 use crate::pass::{Next, PassError, Progress};
 use crate::scope::decide::{Told, Withheld};
 use crate::timing;
@@ -136,7 +137,7 @@ impl Pass<'_> {
     /// Submits the run when its turn has come.
     pub async fn start(&self, request: StartJobRun) -> Result {
         let client = self.context.pool.client(self.scope);
-        let never_started = self.context.job_runs.get(self.uid).never_started;
+        let Memory { never_started, unanswered, .. } = self.context.job_runs.get(self.uid);
         let grant = match self.ask_for_turn(TurnKind::Start, !never_started) {
             Turn::Granted(grant) => grant,
             Turn::Queued(place) => return self.await_turn(TurnKind::Start, place).await,
@@ -145,15 +146,18 @@ impl Pass<'_> {
         self.context.job_runs.update(self.uid, |memory| {
             memory.never_started = false;
             memory.sought = true;
+            memory.unanswered = Some(Instant::now());
         });
         let overrides = request.configuration_overrides.clone();
         let virtual_cluster_id = request.virtual_cluster_id.clone();
         let created = match client.start_job_run(grant, request).await {
             Ok(created) => created,
             Err(error) => {
-                if never_started && error.proves_nothing_was_done() {
-                    self.context.job_runs.update(self.uid, |memory| memory.never_started = true);
-                }
+                let is_answered = error.proves_nothing_was_done();
+                self.context.job_runs.update(self.uid, |memory| {
+                    memory.never_started = never_started && is_answered;
+                    memory.unanswered = if is_answered { unanswered } else { Some(Instant::now()) };
+                });
                 // An earlier try may have been accepted and its reply lost; the service may refuse to repeat it.
                 let may_exist = !never_started && error.class == Class::Refused;
                 let sought = if may_exist { self.seek(&virtual_cluster_id).await } else { Ok(None) };
@@ -197,7 +201,10 @@ impl Pass<'_> {
             created_at: None,
         };
         self.context.poller.track(self.scope, &submission.virtual_cluster_id, tracked);
-        self.context.job_runs.update(self.uid, |memory| memory.submission = Some(Box::new(submission)));
+        self.context.job_runs.update(self.uid, |memory| {
+            memory.submission = Some(Box::new(submission));
+            memory.unanswered = None;
+        });
         Progress::Started
     }
 

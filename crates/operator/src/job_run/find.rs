@@ -58,7 +58,7 @@ impl Pass<'_> {
         match self.sight(virtual_cluster_id).await? {
             Sighting::Run(job) if is_final(&job.state) => self.release().await,
             Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
-            Sighting::None if !self.context.lists_are_settled() => {
+            Sighting::None if !self.lists_are_settled() => {
                 Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
             }
             Sighting::None => self.release().await,
@@ -69,6 +69,13 @@ impl Pass<'_> {
             Sighting::Failed(error) if error.class == Class::NotFound => self.release().await,
             Sighting::Failed(error) => self.failed(&error).await,
         }
+    }
+
+    /// Whether what lists don't show isn't there: nobody has asked for it just now, neither the process before nor this one.
+    fn lists_are_settled(&self) -> bool {
+        let unanswered = self.context.job_runs.get(self.uid).unanswered;
+        self.context.lists_are_settled()
+            && unanswered.is_none_or(|since| since.elapsed() >= timing::LISTS_LAG)
     }
 
     /// The newest run that was started for the object, if the service lists one.
@@ -143,7 +150,10 @@ impl Pass<'_> {
             found: Some(seen),
             advice,
         };
-        self.context.job_runs.update(self.uid, |memory| memory.submission = Some(Box::new(submission)));
+        self.context.job_runs.update(self.uid, |memory| {
+            memory.submission = Some(Box::new(submission));
+            memory.unanswered = None;
+        });
         Progress::Started
     }
 
