@@ -134,8 +134,9 @@ subjects: [{kind: ServiceAccount, name: narrow}]
     objects::apply(&client, name, rules).await?;
     let aws = emr_simulator::start(quick()).await?;
     let kubeconfig = plane.kubeconfig_for_service_account(name, "narrow").await?;
-    let operator =
-        Operator::builder(kubeconfig, aws.url()).watch_namespace(name).start(plane.scratch()).await?;
+    let operator = Operator::builder(kubeconfig, aws.url()).watch_namespace(name);
+    let operator = operator.arguments(&["--enable-field-export-reconciler=false"]);
+    let operator = operator.start(plane.scratch()).await?;
     objects::apply(&client, name, &virtual_cluster("vc", name)).await?;
     let running = |cluster: Option<&kube::api::DynamicObject>| {
         (status(cluster?, "state") == Some("RUNNING")).then_some(())

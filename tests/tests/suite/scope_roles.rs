@@ -119,7 +119,10 @@ async fn without_owners_and_teams_no_config_map_is_read_and_no_role_is_assumed()
     let (line, kubeconfig) = env.plane().line().await?;
     env.operator().terminate().await?;
     line.hold("configmaps");
-    let _operator = env.builder().kubeconfig(kubeconfig).start(env.plane().scratch()).await?;
+    // Exports need config maps, and it is asked whether they may be had.
+    let operator = env.builder().kubeconfig(kubeconfig);
+    let operator = operator.arguments(&["--enable-field-export-reconciler=false"]);
+    let _operator = operator.start(env.plane().scratch()).await?;
     env.ready_cluster("vc").await?;
     env.apply(&job_run("run", "vc", "")).await?;
     env.job_run_in("run", "COMPLETED").await?;

@@ -1,6 +1,5 @@
 //! Each situation of a run and the status that follows.
 
-use emrcontainers_api::JobRun;
 use emrcontainers_api::condition::{Condition, ConditionStatus};
 use emrcontainers_api::job_run::{
     CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobRunStatus, PENDING, RUNNING,
@@ -9,10 +8,11 @@ use emrcontainers_api::overrides::{
     CloudWatchMonitoringConfiguration, ConfigurationOverrides, MonitoringConfiguration,
     S3MonitoringConfiguration,
 };
+use emrcontainers_api::{JobRun, annotations};
 use jiff::Timestamp;
 
 use super::model_tests::{a_run, seen};
-use super::status::{Manner, Situation, Submission, Tags, next};
+use super::status::{Manner, Situation, Submission, Tags, advice, next};
 use crate::emr::poll::Observed;
 use crate::scope::decide::Told;
 use crate::settings::JobReadyPolicy;
@@ -257,4 +257,26 @@ fn the_logs_are_where_they_were_configured_and_a_failure_names_them() {
     assert_eq!(told(Some(overrides(None, None)), &failed), (None, "USER_ERROR: exit 1".to_owned()));
     let (_, message) = told(Some(overrides(Some("s3://b/l"), None)), &seen(COMPLETED));
     assert_eq!(message, "the run completed successfully");
+}
+
+#[test]
+fn all_that_is_to_be_known_of_a_run_is_in_one_condition() {
+    let mut run = a_run();
+    run.metadata.namespace = Some("here".into());
+    run.metadata.annotations = Some([(annotations::PRIORITY.to_owned(), "high".to_owned())].into());
+    let from = serde_json::json!({"from": {"name": "vc", "namespace": "there"}});
+    run.spec.virtual_cluster_ref = Some(serde_json::from_value(from).unwrap());
+    let drifted = Told { drift: Some("it is elsewhere".into()), selected: None };
+    let (reason, words) = advice(&run, true, &drifted).unwrap();
+    assert_eq!(reason, "RegionDrift");
+    for part in [
+        "it is elsewhere; Cross-namespace",
+        "references \"vc\" in namespace \"there\"",
+        "is not a whole number",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    assert_eq!(advice(&run, true, &TOLD).unwrap().0, "CrossNamespaceOptInRequired");
+    assert_eq!(advice(&run, false, &TOLD).unwrap().0, "InvalidPriority");
+    assert_eq!(advice(&a_run(), true, &TOLD), None);
 }
