@@ -10,6 +10,14 @@ use kube::ResourceExt;
 
 use crate::emr::pool::Scope;
 
+/// What came of a look for a resource that is to be taken over.
+pub enum Adopted<R, S> {
+    /// It is there, and the pass goes on with it; or what stands in the way was told.
+    Progress(R),
+    /// It isn't there: this step is to be done instead.
+    Otherwise(S),
+}
+
 /// A resource to take over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adoption {

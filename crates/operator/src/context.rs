@@ -25,7 +25,7 @@ use crate::health::Work;
 use crate::job_run::role::Roles;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
-use crate::scope::decide::{Acting, Told, Withheld};
+use crate::scope::decide::{Acting, Withheld};
 use crate::scope::{Change, Directory, namespace};
 use crate::settings::{DeletionPolicy, Settings};
 use crate::store::Store;
@@ -95,7 +95,7 @@ impl Context {
         let acting = self.directory.acting(object, place);
         let owner = place.map(|place| place.owner_account_id.as_str()).filter(|owner| !owner.is_empty());
         match (acting, owner) {
-            (Err(_), _) if idle => Ok(Acting { scope: self.home.clone(), told: Told::default() }),
+            (Err(_), _) if idle => Ok(Acting::nobody(&self.home)),
             (Ok(acting), Some(owner)) if !idle && owner != acting.scope.account => {
                 Err(Withheld::Unfit(format!(
                     "Resource already exists in account {owner}, but the role used for reconciliation is in account {}. Give \

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use emrcontainers_api::field_export::FieldExport;
-use emrcontainers_api::job_run::{JobRun, is_final};
+use emrcontainers_api::job_run::JobRun;
 use emrcontainers_api::virtual_cluster::VirtualCluster;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, future, stream};
-use kube::{Client, Resource, ResourceExt};
+use kube::Client;
 use kube_runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
@@ -28,9 +28,8 @@ use crate::event::Events;
 use crate::fence::{Fence, Moment};
 use crate::field_export::controller::{ExportHooks, once_listable};
 use crate::field_export::exports::Exports;
-use crate::field_export::plan::SourceKind;
 use crate::health::{Gate, Liveness, Readiness, Work};
-use crate::job_run::plan::virtual_cluster_of;
+use crate::hooks::{ClusterHooks, RunHooks};
 use crate::job_run::role::Roles;
 use crate::memory::Memories;
 use crate::metrics::{Metrics, RunState};
@@ -43,7 +42,6 @@ use crate::settings::Settings;
 use crate::shadow;
 use crate::store::Store;
 use crate::timing;
-use crate::virtual_cluster;
 use crate::watch::{Hooks, Watched, watch};
 use crate::write;
 
@@ -318,104 +316,6 @@ pub(crate) fn rules(settings: &Settings, home: &Scope) -> Rules {
         selectors: gates.iam_role_selector,
         allow_unsafe: settings.allow_unsafe_aws_endpoint_urls,
     }
-}
-
-struct RunHooks {
-    context: Arc<Context>,
-    /// Cancelled once the store is filled.
-    listed: CancellationToken,
-}
-
-impl Hooks<JobRun> for RunHooks {
-    fn applied(&self, run: &JobRun) {
-        self.context.job_runs.caught_up(run);
-        wake_exports(SourceKind::JobRun, run, &self.context);
-        let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
-        if ended || run.metadata.deletion_timestamp.is_some() {
-            self.wake_deleting_cluster(run);
-        }
-    }
-
-    fn deleted(&self, run: &JobRun) {
-        if let Some(uid) = &run.metadata.uid {
-            self.context.job_runs.forget(uid);
-            self.context.poller.untrack(uid);
-            self.context.pool.forget(uid);
-        }
-        self.wake_deleting_cluster(run);
-        wake_exports(SourceKind::JobRun, run, &self.context);
-    }
-
-    fn listed(&self) {
-        self.listed.cancel();
-    }
-
-    fn failed(&self) {
-        self.context.access.doubt();
-    }
-}
-
-impl RunHooks {
-    /// A virtual cluster that is being deleted waits for its runs to end.
-    fn wake_deleting_cluster(&self, run: &JobRun) {
-        if virtual_cluster_of(run).is_none() && run.spec.virtual_cluster_ref.is_none() {
-            return;
-        }
-        let deleting = |cluster: &VirtualCluster| {
-            cluster.metadata.deletion_timestamp.is_some() && virtual_cluster::uses(run, cluster)
-        };
-        for cluster in self.context.cluster_scopes.filter(deleting) {
-            self.context.cluster_scopes.wake(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
-        }
-    }
-}
-
-struct ClusterHooks {
-    context: Arc<Context>,
-    /// Cancelled once the store is filled.
-    listed: CancellationToken,
-}
-
-impl ClusterHooks {
-    /// Runs that wait for the cluster look at it again.
-    fn wake_waiters(&self, cluster: &VirtualCluster) {
-        for (namespace, name) in
-            self.context.waiters.take(&cluster.namespace().unwrap_or_default(), &cluster.name_any())
-        {
-            self.context.job_run_scopes.wake(&namespace, &name);
-        }
-    }
-}
-
-impl Hooks<VirtualCluster> for ClusterHooks {
-    fn applied(&self, cluster: &VirtualCluster) {
-        self.context.clusters.caught_up(cluster);
-        self.wake_waiters(cluster);
-        wake_exports(SourceKind::VirtualCluster, cluster, &self.context);
-    }
-
-    fn deleted(&self, cluster: &VirtualCluster) {
-        if let Some(uid) = &cluster.metadata.uid {
-            self.context.clusters.forget(uid);
-        }
-        self.wake_waiters(cluster);
-        wake_exports(SourceKind::VirtualCluster, cluster, &self.context);
-    }
-
-    fn listed(&self) {
-        self.listed.cancel();
-    }
-
-    fn failed(&self) {
-        self.context.access.doubt();
-    }
-}
-
-/// Whatever exports a field of the object looks at it again.
-fn wake_exports<K: Resource>(kind: SourceKind, object: &K, context: &Context) {
-    let meta = object.meta();
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    context.exports.source_changed(kind, namespace, meta.name.as_deref().unwrap_or_default());
 }
 
 /// The gauge of runs by state is counted when somebody asks for it.

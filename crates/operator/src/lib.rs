@@ -21,6 +21,7 @@ pub mod feature_gates;
 pub mod fence;
 pub mod field_export;
 pub mod health;
+pub mod hooks;
 pub mod job_run;
 pub mod leader;
 mod log_lines;

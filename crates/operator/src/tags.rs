@@ -49,6 +49,19 @@ pub fn merge(
     tags
 }
 
+/// The tags that upstream's controller gives a resource with the same settings: the version in them is its own.
+pub fn upstreams(
+    templates: &[(String, String)],
+    defaults: &[(String, String)],
+    own: Option<&BTreeMap<String, String>>,
+) -> BTreeMap<String, String> {
+    let has_version = |key: &str| {
+        templates.iter().any(|(other, value)| other == key && value.contains("%CONTROLLER_VERSION%"))
+    };
+    let lasting: Vec<_> = defaults.iter().filter(|(key, _)| !has_version(key)).cloned().collect();
+    merge(&lasting, own)
+}
+
 /// What AWS would refuse of an object's tags: which tag it is, whose, and what helps. AWS's words would tell none of it.
 pub fn problem(defaults: &[(String, String)], own: Option<&BTreeMap<String, String>>) -> Option<String> {
     let tags = merge(defaults, own);

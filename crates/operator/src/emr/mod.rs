@@ -38,6 +38,7 @@ mod poll_pace;
 mod poll_plan;
 mod poll_run;
 mod poll_trust;
+mod poll_watch;
 pub mod pool;
 mod queue;
 pub mod tls;

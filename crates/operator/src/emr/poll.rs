@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 
 use super::Client;
 use super::error::{Class, EmrError};
@@ -19,23 +18,15 @@ use super::model::JobRunFilter;
 use super::operation::Operation;
 use super::poll_hear::Hearing;
 use super::poll_look::{Listed, Look};
-use super::poll_pace::{Budget, FASTEST, interval};
+use super::poll_pace::{Budget, interval};
 use super::poll_plan::{Book, Effects, FollowUp};
+use super::poll_watch;
 use super::pool::{Pool, PoolConfig, Scope};
 use crate::health::{Liveness, Work};
 use crate::quotas::Quotas;
 use crate::timing;
 
 pub use super::poll_run::{Observed, Tracked};
-
-/// The first look is so long after the first run, which has hardly moved before.
-const FIRST_LOOK: Duration = FASTEST;
-/// After a failure the next look is at least so long away, and twice as long after each further one.
-const BACKOFF: Duration = Duration::from_secs(1);
-/// The longest way to the next look while the service fails or throttles, which passes.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
-/// The longest way to the next look while it is refused, which someone has to mend.
-const LONGEST_BACKOFF_REFUSED: Duration = Duration::from_mins(1);
 
 /// What is known of a tracked run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +65,8 @@ pub(super) struct State {
     planned: Timestamp,
 }
 
-struct Shared {
-    pool: Arc<Pool>,
+pub(super) struct Shared {
+    pub(super) pool: Arc<Pool>,
     liveness: Liveness,
     state: Mutex<State>,
 }
@@ -83,7 +74,7 @@ struct Shared {
 /// Tracks live runs. Clones share everything.
 #[derive(Clone)]
 pub struct Poller {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl std::fmt::Debug for Poller {
@@ -132,7 +123,12 @@ impl Poller {
         }
         if is_new {
             cluster.looks.due();
-            tokio::spawn(watch(self.clone(), home, cluster.changed.clone(), cluster.looks.clone()));
+            tokio::spawn(poll_watch::watch(
+                self.clone(),
+                home,
+                cluster.changed.clone(),
+                cluster.looks.clone(),
+            ));
         } else {
             cluster.changed.notify_one();
         }
@@ -195,7 +191,7 @@ impl Poller {
     }
 
     /// The next list, or the end: a virtual cluster without live runs is dropped.
-    fn plan(&self, home: &Home) -> Option<Look> {
+    pub(super) fn plan(&self, home: &Home) -> Option<Look> {
         let now = now();
         let mut state = self.state();
         if now < std::mem::replace(&mut state.planned, now) {
@@ -210,7 +206,12 @@ impl Poller {
     }
 
     /// Asks for a list and for what it leaves open. Returns how many pages that took, also when it failed.
-    async fn look(&self, client: &Client, home: &Arc<Home>, look: &Look) -> (u32, Result<(), EmrError>) {
+    pub(super) async fn look(
+        &self,
+        client: &Client,
+        home: &Arc<Home>,
+        look: &Look,
+    ) -> (u32, Result<(), EmrError>) {
         let (mut pages, mut woken) = (0, 0);
         let mut next = Some(look.clone());
         let mut result = Ok(());
@@ -317,7 +318,7 @@ impl Poller {
     }
 
     /// Keeps why lists fail, and wakes all runs of the virtual cluster when that changes.
-    fn set_problem(&self, home: &Home, problem: Option<String>) {
+    pub(super) fn set_problem(&self, home: &Home, problem: Option<String>) {
         let mut state = self.state();
         let Some(cluster) = state.clusters.get_mut(home).filter(|cluster| cluster.problem != problem) else {
             return;
@@ -340,78 +341,11 @@ impl Poller {
         budget.spend(pages, now)
     }
 
-    fn interval(&self, home: &Home, jitter: f64) -> Duration {
+    pub(super) fn interval(&self, home: &Home, jitter: f64) -> Duration {
         let mut activity = self.with_book(home, |book| book.activity(now())).unwrap_or_default();
         activity.told = self.state().hearing.tells_all(home, now());
         interval(&activity, jitter)
     }
-}
-
-/// Looks at one virtual cluster until nothing in it is live.
-async fn watch(poller: Poller, home: Arc<Home>, changed: Arc<Notify>, looks: Work) {
-    let client = poller.shared.pool.client(&home.scope).telling(looks.clone());
-    let mut failures = 0_u32;
-    let mut last = Instant::now();
-    let mut next = last + FIRST_LOOK.mul_f64(1.0 + 0.1 * jitter());
-    loop {
-        loop {
-            let confirmation = poller.next_confirmation(&home).filter(|_| failures == 0);
-            tokio::select! {
-                () = sleep_until(next) => break,
-                () = sleep_until(confirmation.unwrap_or(next)), if confirmation.is_some() => {
-                    poller.confirm(&client, &home).await;
-                    looks.due_at(next);
-                }
-                // A new run moves sooner than the old ones that set the pace; it doesn't heal what fails.
-                () = changed.notified(), if failures == 0 => {
-                    let sooner = (last + poller.interval(&home, 0.0)).max(Instant::now() + FIRST_LOOK);
-                    next = next.min(sooner);
-                }
-            }
-        }
-        let Some(look) = poller.plan(&home) else { return };
-        last = Instant::now();
-        let (pages, result) = poller.look(&client, &home, &look).await;
-        let pace = poller.interval(&home, jitter()).max(poller.spend(&home, pages));
-        next = last + pace;
-        match result {
-            Ok(()) => {
-                failures = 0;
-                poller.set_problem(&home, None);
-            }
-            Err(error) => {
-                failures = failures.saturating_add(1);
-                tracing::debug!(virtual_cluster = home.virtual_cluster_id, %error, failures, "a look at job runs failed");
-                let longest = match error.class {
-                    // Nothing that the owner of a run can do about.
-                    Class::Throttled | Class::Transient => LONGEST_BACKOFF,
-                    Class::NotFound
-                    | Class::AccessDenied
-                    | Class::Retryable
-                    | Class::NotCancellable
-                    | Class::AlreadyTerminated
-                    | Class::NamespaceTaken
-                    | Class::Refused => {
-                        poller.set_problem(&home, Some(error.to_string()));
-                        LONGEST_BACKOFF_REFUSED
-                    }
-                };
-                next = Instant::now() + backoff(failures, longest).max(pace);
-            }
-        }
-        // A look that failed is one too.
-        looks.due_at(next);
-    }
-}
-
-fn backoff(failures: u32, longest: Duration) -> Duration {
-    let exponent = failures.saturating_sub(1).min(16);
-    (BACKOFF * 2_u32.saturating_pow(exponent)).min(longest).mul_f64(1.0 + 0.25 * jitter())
-}
-
-/// Between -1 and 1.
-fn jitter() -> f64 {
-    2.0 * rand::random::<f64>() - 1.0
 }
 
 pub(super) fn now() -> Timestamp {

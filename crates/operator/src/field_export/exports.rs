@@ -113,7 +113,7 @@ impl Exports {
         }
     }
 
-    /// Namespace is not among it: the export's name, if it is known by its UID.
+    /// Name of an export that is there, by its UID.
     pub fn name_of(&self, uid: &str) -> Option<String> {
         self.index().known.get(uid).map(|known| known.name.clone())
     }

@@ -29,7 +29,7 @@ use crate::memory::Memories;
 use crate::pass::{Next, PassError, Progress, Reconciled};
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
-use plan::Step;
+use plan::{Bounds, Step};
 
 impl Kind for FieldExport {
     const FINALIZER: &'static str = FIELD_EXPORT_FINALIZER;
@@ -82,7 +82,11 @@ impl Reconciled for FieldExport {
     async fn step(object: &Arc<Self>, context: &Context) -> Result<Progress<Self>, PassError> {
         let uid = object.uid().unwrap_or_default();
         let pass = act::Pass { export: object, uid: &uid, context };
-        match plan::plan(object, context.settings.cross_namespace) {
+        let bounds = Bounds {
+            cross_namespace: context.settings.cross_namespace,
+            system_namespace: &context.settings.system_namespace,
+        };
+        match plan::plan(object, bounds) {
             Step::Rest => Ok(Progress::End(Next::Await)),
             Step::Refuse(why) => pass.refuse(&why).await,
             Step::Claim(target) => pass.claim(&target).await,

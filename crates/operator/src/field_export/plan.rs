@@ -3,11 +3,12 @@
 //! Invariants: an export of another controller is never written; nothing is exported before the annotation names the
 //! target; the annotation goes, and with it the finalizer, only after the target has been vacated.
 
-use emrcontainers_api::field_export::FieldExport;
+use emrcontainers_api::field_export::{FieldExport, FieldExportOutputType};
 use emrcontainers_api::{FIELD_EXPORT_FINALIZER, GROUP, annotations};
 use kube::ResourceExt;
 
 use super::target::Target;
+use crate::scope::role_map::Map;
 
 /// A kind whose fields are exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,8 +60,17 @@ pub enum Step {
     Release(Option<Target>),
 }
 
+/// Where exports may not go.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds<'a> {
+    /// Whether they may leave their namespace.
+    pub cross_namespace: bool,
+    /// The namespace of the config maps that say which roles act for whom.
+    pub system_namespace: &'a str,
+}
+
 /// The next step.
-pub fn plan(export: &FieldExport, cross_namespace: bool) -> Step {
+pub fn plan(export: &FieldExport, bounds: Bounds<'_>) -> Step {
     let exported_to = exported_to(export);
     if export.metadata.deletion_timestamp.is_some() {
         let releases = has_finalizer(export) && (is_ours(export) || exported_to.is_some());
@@ -73,7 +83,7 @@ pub fn plan(export: &FieldExport, cross_namespace: bool) -> Step {
         None if !is_ours(export) => return Step::Rest,
         Some(_) | None => {}
     }
-    let source = match (source(export), reachable(export, &target, cross_namespace)) {
+    let source = match (source(export), reachable(export, &target, bounds)) {
         (Ok(source), Ok(())) => source,
         (Err(why), _) | (_, Err(why)) => return Step::Refuse(why),
     };
@@ -112,12 +122,23 @@ pub fn source(export: &FieldExport) -> Result<Source, String> {
 }
 
 /// Whether the export may write into its target.
-fn reachable(export: &FieldExport, target: &Target, cross_namespace: bool) -> Result<(), String> {
+fn reachable(export: &FieldExport, target: &Target, bounds: Bounds<'_>) -> Result<(), String> {
     if target.name.is_empty() {
         return Err("spec.to.name: is empty; set the name of the config map or secret".to_owned());
     }
+    let is_role_map = target.kind == FieldExportOutputType::ConfigMap
+        && target.namespace == bounds.system_namespace
+        && Map::ALL.iter().any(|map| map.name() == target.name);
+    if is_role_map {
+        // Whoever may write an export would choose the roles that act for others.
+        return Err(format!(
+            "spec.to: configmap {} in namespace {} says which roles act for whom, and no FieldExport writes it; choose another \
+             target",
+            target.name, target.namespace
+        ));
+    }
     let home = export.namespace().unwrap_or_default();
-    if cross_namespace || target.namespace == home {
+    if bounds.cross_namespace || target.namespace == home {
         return Ok(());
     }
     Err(format!(

@@ -5,7 +5,7 @@ use emrcontainers_api::{FIELD_EXPORT_FINALIZER, GROUP, annotations};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::plan::{Source, SourceKind, Step, plan};
+use super::plan::{self, Bounds, Source, SourceKind, Step};
 use super::target::Target;
 
 fn export(spec: Value, metadata: Value) -> FieldExport {
@@ -30,6 +30,10 @@ fn merge(into: &mut Value, from: Value) {
         }
         (into, from) => *into = from,
     }
+}
+
+fn plan(export: &FieldExport, cross_namespace: bool) -> Step {
+    plan::plan(export, Bounds { cross_namespace, system_namespace: "ack-system" })
 }
 
 fn claimed(target: &str) -> Value {
@@ -182,4 +186,22 @@ proptest! {
         after(&object, &step, &mut holds);
         prop_assert!(holds.is_empty(), "{holds:?}");
     }
+}
+
+#[test]
+fn no_export_writes_the_config_maps_of_roles() {
+    let to = |kind: &str, namespace: &str, name: &str| {
+        let to = json!({"to": {"kind": kind, "namespace": namespace, "name": name}});
+        plan(&export(to, json!({})), true)
+    };
+    for name in ["ack-role-account-map", "ack-role-team-map"] {
+        let Step::Refuse(why) = to("configmap", "ack-system", name) else {
+            panic!("{name} should be refused")
+        };
+        assert!(why.contains(name) && why.contains("choose another target"), "{why}");
+        for (kind, namespace) in [("secret", "ack-system"), ("configmap", "ns")] {
+            assert!(matches!(to(kind, namespace, name), Step::Claim(_)), "{kind} in {namespace}");
+        }
+    }
+    assert!(matches!(to("configmap", "ack-system", "other"), Step::Claim(_)));
 }

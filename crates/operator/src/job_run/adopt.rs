@@ -26,13 +26,7 @@ const NOT_FOUND: &str = "adopted resource not found";
 /// Upstream's words for a resource that isn't there and mustn't be made.
 const READ_ONLY_NOT_FOUND: &str = "read-only resource not found";
 
-/// What came of a look for a run that is to be taken over.
-pub enum Adopted {
-    /// It is there, and the pass goes on with it.
-    Progress(Result),
-    /// It isn't there: this is to be done instead.
-    Otherwise(Step),
-}
+type Adopted = crate::adoption::Adopted<Result, Step>;
 
 impl Pass<'_> {
     /// Takes the run over, or says what is to be done without it.

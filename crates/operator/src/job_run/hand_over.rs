@@ -3,7 +3,7 @@
 //! Must not decide when: `plan` does. Invariant: a run is taken over only when it is the one that fits, no object has it,
 //! and no other object could; where that can't be told nothing is started, cancelled or let go.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use emrcontainers_api::JobRun;
 use emrcontainers_api::annotations::{ADOPTION_FIELDS, ADOPTION_POLICY, DELETION_POLICY, RETRY};
@@ -86,7 +86,8 @@ impl Pass<'_> {
             states: Vec::new(),
             created_after: created.and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok()),
         };
-        let tags = self.certain_tags();
+        let templates = &self.context.settings.resource_tags;
+        let tags = tags::upstreams(templates, &self.target.default_tags, self.run.spec.tags.as_ref());
         let mut listed = Vec::new();
         client
             .list_job_runs(&filter, u32::MAX, |run| match likeness(self.run, &tags, &run) {
@@ -109,18 +110,6 @@ impl Pass<'_> {
             }
         }
         Ok(alike)
-    }
-
-    /// The tags that upstream gave the run with the same settings as ours: the version of the controller is its own.
-    fn certain_tags(&self) -> BTreeMap<String, String> {
-        let templates = &self.context.settings.resource_tags;
-        let has_version = |key: &str| {
-            templates.iter().any(|(other, value)| other == key && value.contains("%CONTROLLER_VERSION%"))
-        };
-        let mut tags = tags::merge(&self.target.default_tags, None);
-        tags.retain(|key, _| !has_version(key));
-        tags.extend(self.run.spec.tags.clone().into_iter().flatten());
-        tags
     }
 
     /// All runs that are watched, as they are now: those that have ended aren't in the store any more.

@@ -38,17 +38,17 @@ use emrcontainers_api::job_run::{JobRun, JobRunSpec, JobRunStatus};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
+use crate::adoption::Adopted;
 use crate::context::Context;
 use crate::decode::Assembled;
 use crate::emr::poll::Observation;
-use crate::memory::Memories;
+use crate::memory::{Memories, Memory};
 use crate::metrics::RunState;
 use crate::pass::{PassError, Progress, Reconciled};
-use crate::scope::decide::{Acting, Told};
+use crate::scope::decide::Acting;
 use crate::tags;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
-use adopt::Adopted;
 use plan::{Step, View};
 use target::{ClusterTarget, Reach, RoleTarget, Target};
 
@@ -120,20 +120,11 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
     let memory = context.job_runs.get(&uid);
     let target = resolve(run, memory.submission.is_some(), context).await?;
     let observation = context.poller.observed(&uid);
-    let view = View {
-        run,
-        memory: &memory,
-        observation: observation.as_ref(),
-        target: &target,
-        retain: context.retain(&**run),
-        read_only: context.is_read_only(&**run),
-        adoption: context.adoption(),
-    };
     let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    let step = plan::plan(&view);
+    let step = plan::plan(&view(run, &memory, observation.as_ref(), &target, context));
     let (acting, withheld) = match context.acting(&**run, place, step.is_idle()) {
         Ok(acting) => (acting, None),
-        Err(withheld) => (Acting { scope: context.home.clone(), told: Told::default() }, Some(withheld)),
+        Err(withheld) => (Acting::nobody(&context.home), Some(withheld)),
     };
     let Acting { scope, told } = &acting;
     let pass = act::Pass { run, uid: &uid, target: &target, scope, told, context };
@@ -144,6 +135,25 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
         pass.leave_queue();
     }
     perform(&pass, step, observation.as_ref()).await
+}
+
+/// All that the next step is decided on.
+fn view<'a>(
+    run: &'a JobRun,
+    memory: &'a Memory<JobRun>,
+    observation: Option<&'a Observation>,
+    target: &'a Target,
+    context: &Context,
+) -> View<'a> {
+    View {
+        run,
+        memory,
+        observation,
+        target,
+        retain: context.retain(run),
+        read_only: context.is_read_only(run),
+        adoption: context.adoption(),
+    }
 }
 
 /// Makes the one call that the step names.
@@ -178,7 +188,6 @@ async fn perform(
     }
 }
 
-/// Resolves the virtual cluster, and registers a run that has to wait for it.
 /// Resolves what a run refers to.
 async fn resolve(run: &JobRun, is_submitted: bool, context: &Context) -> Result<Target, PassError> {
     Ok(Target {
@@ -188,6 +197,7 @@ async fn resolve(run: &JobRun, is_submitted: bool, context: &Context) -> Result<
     })
 }
 
+/// Resolves the virtual cluster, and registers a run that has to wait for it.
 fn resolve_cluster(run: &JobRun, context: &Context) -> ClusterTarget {
     let reach = Reach {
         cross_namespace: context.settings.cross_namespace,

@@ -10,9 +10,9 @@ use super::act::Pass;
 use super::adoption::Existing;
 use super::hand_over::Sighting;
 use super::likeness::is_handed_over;
-use super::plan::{self, Step, View};
-use super::resolve;
+use super::plan::{self, Step};
 use super::target::ClusterTarget;
+use super::{resolve, view};
 use crate::context::{Context, Scopes};
 use crate::emr::model;
 use crate::memory::Memory;
@@ -33,16 +33,7 @@ impl Shadowed for JobRun {
         };
         let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
         let memory = Memory::default();
-        let view = View {
-            run,
-            memory: &memory,
-            observation: None,
-            target: &target,
-            retain: context.retain(&**run),
-            read_only: context.is_read_only(&**run),
-            adoption: context.adoption(),
-        };
-        let step = plan::plan(&view);
+        let step = plan::plan(&view(run, &memory, None, &target, context));
         let Acting { scope, told } = match context.acting(&**run, place, step.is_idle()) {
             Ok(acting) => acting,
             Err(withheld) => return shadow::withheld(withheld),

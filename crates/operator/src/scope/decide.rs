@@ -81,6 +81,13 @@ pub struct Acting {
     pub told: Told,
 }
 
+impl Acting {
+    /// Stands in where nobody acts, for what takes no call: to say why, or to let an object go.
+    pub fn nobody(home: &Scope) -> Self {
+        Self { scope: home.clone(), told: Told::default() }
+    }
+}
+
 /// Reason of `ACK.Advisory` on an object whose resource is in another region than it should be.
 pub const REGION_DRIFT: &str = "RegionDrift";
 

@@ -18,7 +18,7 @@ use super::{adoption, plan};
 use crate::context::Context;
 use crate::emr::Client;
 use crate::emr::error::{Class, EmrError};
-use crate::emr::model::{self, CreateVirtualCluster, VirtualClusterFilter};
+use crate::emr::model::{self, CreateVirtualCluster};
 use crate::emr::pool::Scope;
 use crate::pass::{Next, PassError, Progress};
 use crate::scope::decide::{Told, Withheld};
@@ -153,56 +153,6 @@ impl Pass<'_> {
         }
     }
 
-    /// Another cluster has the namespace: say which, or wait if it is on its way out.
-    async fn taken(&self, message: &str) -> Result {
-        let (eks, namespace) =
-            (self.cluster.spec.container_provider.id.clone(), plan::namespace(self.cluster));
-        let holder = match self.holder().await {
-            Ok(holder) => holder,
-            Err(error) => {
-                let message = format!("{message} (which one can't be told: {error})");
-                return self.report_then(&Situation::Trouble(&message), Next::Backoff).await;
-            }
-        };
-        if let Some(holder) = &holder {
-            match self.left_behind(holder).await {
-                Ok(Some(left)) => return self.save(left).await,
-                Ok(None) => {}
-                Err(error) => return self.failed(&error).await,
-            }
-        }
-        match holder {
-            Some(holder) if holder.state == TERMINATING => {
-                let message = format!("{message}: {} is being terminated; this one follows it", holder.id);
-                self.report_then(&Situation::Trouble(&message), Next::After(timing::TERMINATION_CHECK)).await
-            }
-            Some(holder) => {
-                let why = format!(
-                    "{message}: virtual cluster {} ({}, {}) has namespace {namespace} of EKS cluster {}; delete that \
-                     one, or use another namespace",
-                    holder.id,
-                    holder.name.as_deref().unwrap_or("unnamed"),
-                    holder.state,
-                    eks.as_deref().unwrap_or_default(),
-                );
-                self.report_then(&Situation::Refused(&why), Next::After(timing::CLUSTER_RESYNC)).await
-            }
-            // It ended in between.
-            None => self.report_then(&Situation::Trouble(message), Next::Backoff).await,
-        }
-    }
-
-    /// The cluster that has the namespace.
-    pub(super) async fn holder(&self) -> std::result::Result<Option<model::VirtualCluster>, EmrError> {
-        let (eks, namespace) = (&self.cluster.spec.container_provider.id, plan::namespace(self.cluster));
-        let states = [RUNNING, ARRESTED, TERMINATING].map(str::to_owned).to_vec();
-        let filter = VirtualClusterFilter { eks_cluster: eks.clone(), states };
-        let clusters = self.client().list_virtual_clusters(&filter).await?;
-        Ok(clusters.into_iter().find(|other| {
-            other.eks_cluster == *eks && other.namespace.as_deref().unwrap_or("default") == namespace
-        }))
-    }
-
     /// Makes AWS agree with the spec, and says what the cluster is like.
     pub async fn sync(&self, id: &str) -> Result {
         let described = match self.client().describe_virtual_cluster(id).await {
@@ -290,7 +240,8 @@ impl Pass<'_> {
     /// Learns the id of a cluster that an earlier process may have created, by its own request.
     pub async fn recover(&self, token: String) -> Result {
         match self.client().create_virtual_cluster(self.request(token)).await {
-            Ok(created) => self.found(created).await,
+            // The id first: the deletion takes its time, and asking for the id again and again would cost calls.
+            Ok(created) => self.save(just_created(created)).await,
             Err(error) if error.class == Class::NamespaceTaken => {
                 let left = match self.holder().await {
                     Ok(Some(holder)) => self.left_behind(&holder).await,
@@ -305,15 +256,6 @@ impl Pass<'_> {
             }
             Err(error) if matches!(error.class, Class::Refused | Class::NotFound) => self.release().await,
             Err(error) => self.failed(&error).await,
-        }
-    }
-
-    /// Saves the id first: the deletion takes its time, and asking for the id again and again would cost calls.
-    async fn found(&self, created: model::Created) -> Result {
-        let seen = self.seen(just_created(created));
-        match self.report(&Situation::Seen(&seen)).await? {
-            Some(Written::Done(newer) | Written::Conflict(newer)) => Ok(Progress::Again(newer)),
-            Some(Written::Gone) | None => Ok(Progress::End(Next::Await)),
         }
     }
 

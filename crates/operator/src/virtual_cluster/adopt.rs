@@ -19,13 +19,7 @@ use crate::pass::{Next, Progress};
 use crate::tags;
 use crate::write::{self, Kind, Written};
 
-/// What came of a look for a cluster that is to be taken over.
-pub enum Adopted {
-    /// It is there, and the pass goes on with it.
-    Progress(Result),
-    /// It isn't there: this is to be done instead.
-    Otherwise(Step),
-}
+type Adopted = crate::adoption::Adopted<Result, Step>;
 
 impl Pass<'_> {
     /// Takes the cluster over, or says what is to be done without it.

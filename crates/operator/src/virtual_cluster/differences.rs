@@ -64,7 +64,7 @@ impl Pass<'_> {
         tags::merge(&self.default_tags(), self.cluster.spec.tags.as_ref())
     }
 
-    fn default_tags(&self) -> Vec<(String, String)> {
+    pub(super) fn default_tags(&self) -> Vec<(String, String)> {
         default_tags(self.cluster, self.context)
     }
 

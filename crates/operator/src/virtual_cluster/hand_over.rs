@@ -12,6 +12,7 @@ use super::status::Situation;
 use crate::emr::error::EmrError;
 use crate::emr::model;
 use crate::pass::{Next, Progress};
+use crate::tags;
 use crate::write::Written;
 
 impl Pass<'_> {
@@ -32,7 +33,9 @@ impl Pass<'_> {
 
     fn is_made_for_this(&self, holder: &model::VirtualCluster) -> bool {
         let born = self.cluster.creation_timestamp().map(|at| at.0);
-        let is_tagged = self.certain_tags().iter().all(|(key, value)| holder.tags.get(key) == Some(value));
+        let templates = &self.context.settings.resource_tags;
+        let tags = tags::upstreams(templates, &self.default_tags(), self.cluster.spec.tags.as_ref());
+        let is_tagged = tags.iter().all(|(key, value)| holder.tags.get(key) == Some(value));
         let is_taken = || {
             let has = |other: &emrcontainers_api::VirtualCluster| {
                 let id = other.status.as_ref().and_then(|status| status.id.as_deref());
@@ -44,17 +47,6 @@ impl Pass<'_> {
             && holder.created_at >= born
             && is_tagged
             && !is_taken()
-    }
-
-    /// The tags that upstream gave it with the same settings as ours: the version of the controller is its own.
-    fn certain_tags(&self) -> std::collections::BTreeMap<String, String> {
-        let mut tags = self.tags();
-        for (key, value) in &self.context.settings.resource_tags {
-            if value.contains("%CONTROLLER_VERSION%") {
-                tags.remove(key);
-            }
-        }
-        tags
     }
 
     /// Saves what the service says of the cluster.

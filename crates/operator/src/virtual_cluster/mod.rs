@@ -16,6 +16,7 @@ mod plan_tests;
 mod report;
 mod shadow;
 pub mod status;
+mod taken;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,16 +27,16 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use kube::core::SelectorExt;
 
+use crate::adoption::Adopted;
 use crate::context::Context;
 use crate::decode::Assembled;
 use crate::job_run::plan::{may_be_live, virtual_cluster_of};
-use crate::memory::Memories;
+use crate::memory::{Memories, Memory};
 use crate::pass::{Next, PassError, Progress, Reconciled};
-use crate::scope::decide::{Acting, Told};
+use crate::scope::decide::Acting;
 use crate::timing;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
-use adopt::Adopted;
 use plan::{Step, View};
 
 impl Kind for VirtualCluster {
@@ -109,20 +110,11 @@ async fn step(
     let memory = context.clusters.get(&uid);
     let users = users(cluster, context);
     let tags_problem = differences::tags_problem(cluster, context);
-    let view = View {
-        cluster,
-        memory: &memory,
-        users: &users,
-        tags_problem: tags_problem.as_deref(),
-        retain: context.retain(&**cluster),
-        read_only: context.is_read_only(&**cluster),
-        adoption: context.adoption(),
-    };
     let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    let step = plan::plan(&view);
+    let step = plan::plan(&view(cluster, &memory, &users, tags_problem.as_deref(), context));
     let (acting, withheld) = match context.acting(&**cluster, place, step.is_idle()) {
         Ok(acting) => (acting, None),
-        Err(withheld) => (Acting { scope: context.home.clone(), told: Told::default() }, Some(withheld)),
+        Err(withheld) => (Acting::nobody(&context.home), Some(withheld)),
     };
     let Acting { scope, told } = &acting;
     let pass = act::Pass { cluster, uid: &uid, scope, told, context };
@@ -130,6 +122,25 @@ async fn step(
         return pass.withhold(&withheld).await;
     }
     perform(&pass, step, &users).await
+}
+
+/// All that the next step is decided on.
+fn view<'a>(
+    cluster: &'a VirtualCluster,
+    memory: &'a Memory<VirtualCluster>,
+    users: &'a [String],
+    tags_problem: Option<&'a str>,
+    context: &Context,
+) -> View<'a> {
+    View {
+        cluster,
+        memory,
+        users,
+        tags_problem,
+        retain: context.retain(cluster),
+        read_only: context.is_read_only(cluster),
+        adoption: context.adoption(),
+    }
 }
 
 /// Makes the calls that the step names.

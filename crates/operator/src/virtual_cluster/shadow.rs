@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use super::act::Pass;
 use super::adoption::{Existing, unsent_differences};
 use super::differences::tags_problem;
-use super::plan::{self, Step, View};
-use super::users;
+use super::plan::{self, Step};
+use super::{users, view};
 use crate::context::{Context, Scopes};
 use crate::emr::error::Class;
 use crate::memory::Memory;
@@ -28,16 +28,7 @@ impl Shadowed for VirtualCluster {
         let place = cluster.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
         let (memory, users) = (Memory::default(), users(cluster, context));
         let tags_problem = tags_problem(cluster, context);
-        let view = View {
-            cluster,
-            memory: &memory,
-            users: &users,
-            tags_problem: tags_problem.as_deref(),
-            retain: context.retain(&**cluster),
-            read_only: context.is_read_only(&**cluster),
-            adoption: context.adoption(),
-        };
-        let step = plan::plan(&view);
+        let step = plan::plan(&view(cluster, &memory, &users, tags_problem.as_deref(), context));
         let Acting { scope, told } = match context.acting(&**cluster, place, step.is_idle()) {
             Ok(acting) => acting,
             Err(withheld) => return shadow::withheld(withheld),

@@ -1,0 +1,118 @@
+//! What happens beside the watches of runs and clusters: memory is brought up to date, and who waits is woken.
+//!
+//! Must not make a call or decide a step. Invariant: whoever waits for another object is woken by each change of it.
+
+use std::sync::Arc;
+
+use emrcontainers_api::job_run::is_final;
+use emrcontainers_api::{JobRun, VirtualCluster};
+use kube::{Resource, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::field_export::plan::SourceKind;
+use crate::job_run::plan::virtual_cluster_of;
+use crate::virtual_cluster;
+use crate::watch::Hooks;
+
+/// Of JobRuns.
+pub struct RunHooks {
+    /// Everything.
+    pub context: Arc<Context>,
+    /// Cancelled once the store is filled.
+    pub listed: CancellationToken,
+}
+
+impl Hooks<JobRun> for RunHooks {
+    fn applied(&self, run: &JobRun) {
+        self.context.job_runs.caught_up(run);
+        wake_exports(SourceKind::JobRun, run, &self.context);
+        let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
+        if ended || run.metadata.deletion_timestamp.is_some() {
+            self.wake_deleting_cluster(run);
+        }
+    }
+
+    fn deleted(&self, run: &JobRun) {
+        if let Some(uid) = &run.metadata.uid {
+            self.context.job_runs.forget(uid);
+            self.context.poller.untrack(uid);
+            self.context.pool.forget(uid);
+        }
+        self.wake_deleting_cluster(run);
+        wake_exports(SourceKind::JobRun, run, &self.context);
+    }
+
+    fn listed(&self) {
+        self.listed.cancel();
+    }
+
+    fn failed(&self) {
+        self.context.access.doubt();
+    }
+}
+
+impl RunHooks {
+    /// A virtual cluster that is being deleted waits for its runs to end.
+    fn wake_deleting_cluster(&self, run: &JobRun) {
+        if virtual_cluster_of(run).is_none() && run.spec.virtual_cluster_ref.is_none() {
+            return;
+        }
+        let deleting = |cluster: &VirtualCluster| {
+            cluster.metadata.deletion_timestamp.is_some() && virtual_cluster::uses(run, cluster)
+        };
+        for cluster in self.context.cluster_scopes.filter(deleting) {
+            self.context.cluster_scopes.wake(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
+        }
+    }
+}
+
+/// Of VirtualClusters.
+pub struct ClusterHooks {
+    /// Everything.
+    pub context: Arc<Context>,
+    /// Cancelled once the store is filled.
+    pub listed: CancellationToken,
+}
+
+impl ClusterHooks {
+    /// Runs that wait for the cluster look at it again.
+    fn wake_waiters(&self, cluster: &VirtualCluster) {
+        for (namespace, name) in
+            self.context.waiters.take(&cluster.namespace().unwrap_or_default(), &cluster.name_any())
+        {
+            self.context.job_run_scopes.wake(&namespace, &name);
+        }
+    }
+}
+
+impl Hooks<VirtualCluster> for ClusterHooks {
+    fn applied(&self, cluster: &VirtualCluster) {
+        self.context.clusters.caught_up(cluster);
+        self.wake_waiters(cluster);
+        wake_exports(SourceKind::VirtualCluster, cluster, &self.context);
+    }
+
+    fn deleted(&self, cluster: &VirtualCluster) {
+        if let Some(uid) = &cluster.metadata.uid {
+            self.context.clusters.forget(uid);
+        }
+        self.wake_waiters(cluster);
+        wake_exports(SourceKind::VirtualCluster, cluster, &self.context);
+    }
+
+    fn listed(&self) {
+        self.listed.cancel();
+    }
+
+    fn failed(&self) {
+        self.context.access.doubt();
+    }
+}
+
+/// Whatever exports a field of the object looks at it again.
+fn wake_exports<K: Resource>(kind: SourceKind, object: &K, context: &Context) {
+    let meta = object.meta();
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    context.exports.source_changed(kind, namespace, meta.name.as_deref().unwrap_or_default());
+}
