@@ -20,6 +20,8 @@ use crate::{simulator, wait};
 const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(30);
 /// How long a new process may take to list what there is; where it has to get the lease first, longer.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);
+/// How long the operator may be idle: after an outage it tries to watch again ever later, at most every 30 s.
+const BUSY_WITHIN: Duration = Duration::from_secs(45);
 /// The bucket of passes that take no longer than they should, in seconds.
 const QUICK: &str = "0.5";
 
@@ -85,15 +87,24 @@ pub(super) async fn watches(replicas: &Replicas) -> bool {
     seen(LISTED_WITHIN, async || has_grown(&Evidence::new(), &measured(replicas, listed).await)).await
 }
 
+/// Waits until a process makes passes: one that has nothing to do doesn't notice that the API server stands still.
+pub(super) async fn works(replicas: &Replicas) -> bool {
+    let before = measured(replicas, passes).await;
+    seen(BUSY_WITHIN, async || has_grown(&before, &measured(replicas, passes).await)).await
+}
+
 /// How many calls the operator has given up, or lost.
 pub(super) async fn unanswered(replicas: &Replicas) -> Evidence {
     measured(replicas, |metrics| metrics.sum("emrcontainers_aws_attempts_total", &[("status_code", "0")]))
         .await
 }
 
+fn passes(metrics: &Metrics) -> f64 {
+    metrics.sum("emrcontainers_reconcile_pass_seconds_count", &[])
+}
+
 fn slow_passes(metrics: &Metrics) -> f64 {
-    let quick = metrics.sum("emrcontainers_reconcile_pass_seconds_bucket", &[("le", QUICK)]);
-    metrics.sum("emrcontainers_reconcile_pass_seconds_count", &[]) - quick
+    passes(metrics) - metrics.sum("emrcontainers_reconcile_pass_seconds_bucket", &[("le", QUICK)])
 }
 
 async fn measured(replicas: &Replicas, measure: impl Fn(&Metrics) -> f64) -> Evidence {

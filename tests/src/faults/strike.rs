@@ -85,6 +85,9 @@ async fn outage(world: &World<'_>, Outage { kind, lasting }: Outage) -> Result<b
     if truce.is_some() {
         evidence::watches(&world.replicas).await;
     }
+    if kind == OutageKind::Freeze {
+        evidence::works(&world.replicas).await;
+    }
     let before = evidence::of_outage(&world.replicas, kind).await;
     let is_felt = async || has_grown(&before, &evidence::of_outage(&world.replicas, kind).await);
     begin(world, kind).await?;
