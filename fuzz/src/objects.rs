@@ -5,6 +5,7 @@ use emrcontainers_api::condition::Condition;
 use emrcontainers_api::{JobRun, VirtualCluster};
 use emrcontainers_operator::decode::{Assembled, Decoded};
 use emrcontainers_operator::emr::poll::Observed;
+use emrcontainers_operator::job_run::destination::Destination;
 use emrcontainers_operator::job_run::plan::{self, Step, View};
 use emrcontainers_operator::job_run::status::{self, Manner, Situation, Tags};
 use emrcontainers_operator::job_run::target::{self, Reach, Target};
@@ -99,6 +100,7 @@ fn run_can_be_worked_with(run: &JobRun) {
         default_tags: Vec::new(),
     };
     let memory = Memory::default();
+    let tried = Destination::tried(run, &memory);
     let view = View {
         run,
         memory: &memory,
@@ -107,11 +109,16 @@ fn run_can_be_worked_with(run: &JobRun) {
         retain: false,
         read_only: false,
         adoption: true,
+        scope: None,
+        tried: tried.as_ref(),
+        elsewhere: false,
     };
     let submitted = run.status.as_ref().is_some_and(|status| status.id.is_some());
     match plan::plan(&view) {
         Step::Start(_) => panic!("a process that knows nothing starts"),
-        Step::TakeOver(virtual_cluster_id) => assert!(!submitted && !virtual_cluster_id.is_empty()),
+        Step::TakeOver(virtual_cluster_id) | Step::RuleOut(virtual_cluster_id) => {
+            assert!(!submitted && !virtual_cluster_id.is_empty());
+        }
         Step::Refuse(why) => assert!(!submitted && why.starts_with("spec."), "{why}"),
         _ => {}
     }

@@ -1,5 +1,7 @@
 //! The manifests that suites start from.
 
+use serde_json::Value;
+
 /// The role that jobs run as.
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/emr-job";
 
@@ -32,4 +34,9 @@ spec:
   jobDriver: {{sparkSubmitJobDriver: {{entryPoint: s3://bucket/job.py}}}}{more}
 "
     )
+}
+
+/// The same manifest with annotations.
+pub fn annotated(yaml: &str, annotations: &Value) -> String {
+    yaml.replacen("metadata: {", &format!("metadata: {{annotations: {annotations}, "), 1)
 }

@@ -29,6 +29,9 @@ pub const PRIORITY: &str = "emrcontainers.services.k8s.aws/priority";
 /// On a JobRun, written by the operator together with its finalizer: the UID that the object's client tokens are made of.
 /// A restore from a backup gives the object another UID and leaves this one as it was.
 pub const ORIGIN: &str = "emrcontainers.services.k8s.aws/origin";
+/// On a JobRun, written by the operator together with its finalizer: `ACCOUNT/REGION/VIRTUALCLUSTERID` that it is submitted
+/// to, for whoever looks for the run before its id is in the status, or after a restore.
+pub const DESTINATION: &str = "emrcontainers.services.k8s.aws/destination";
 /// On a FieldExport, written by the operator before anything is exported: `KIND/NAMESPACE/NAME` of the target that may hold
 /// a key of it.
 pub const EXPORTED_TO: &str = "emrcontainers.services.k8s.aws/exported-to";

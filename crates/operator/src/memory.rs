@@ -28,7 +28,8 @@ pub struct Memory<K> {
     pub cancel_asked: bool,
     /// When this process asked the service for it last.
     pub asked_at: Option<Timestamp>,
-    /// Since when a StartJobRun of this process has had no answer that says what became of it.
+    /// Since when a StartJobRun may have been made that had no answer which says what became of it: by this process, or by
+    /// the one before if lists may lack its run.
     pub unanswered: Option<Instant>,
     /// How many stood before the object in the queue for quota when its status was told.
     pub told_ahead: Option<usize>,
@@ -37,6 +38,11 @@ pub struct Memory<K> {
 }
 
 impl<K> Memory<K> {
+    /// Whether it is certain that the service has started nothing for the object.
+    pub fn is_unstarted(&self) -> bool {
+        self.never_started || self.sought && self.unanswered.is_none()
+    }
+
     /// Whether it says nothing beyond the defaults.
     fn is_plain(&self) -> bool {
         self.fresh.is_none()

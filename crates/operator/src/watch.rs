@@ -164,6 +164,7 @@ fn has_moved<K: Watched>(before: &K, now: &K) -> bool {
         || before_meta.deletion_timestamp.is_some() != now_meta.deletion_timestamp.is_some()
         || before_meta.labels != now_meta.labels
         || !others::<K>(before).eq(others::<K>(now))
+        || has_lost::<K>(before, now)
         || !asked(before).eq(asked(now))
 }
 
@@ -173,9 +174,16 @@ fn others<K: Watched>(object: &K) -> impl Iterator<Item = &String> {
     object.finalizers().iter().filter(|finalizer| *finalizer != K::FINALIZER)
 }
 
+/// Whether somebody took off what we had put on.
+fn has_lost<K: Watched>(before: &K, now: &K) -> bool {
+    let has_finalizer = |object: &K| object.finalizers().iter().any(|finalizer| finalizer == K::FINALIZER);
+    let has_destination = |object: &K| object.annotations().contains_key(annotations::DESTINATION);
+    has_finalizer(before) && !has_finalizer(now) || has_destination(before) && !has_destination(now)
+}
+
 /// What is asked by annotation; not those that go on with our finalizer.
 fn asked<K: Resource>(object: &K) -> impl Iterator<Item = (&String, &String)> {
-    let written = [annotations::ORIGIN, annotations::EXPORTED_TO];
+    let written = [annotations::ORIGIN, annotations::DESTINATION, annotations::EXPORTED_TO];
     object.annotations().iter().filter(move |(key, _)| is_ours(key) && !written.contains(&key.as_str()))
 }
 

@@ -85,28 +85,22 @@ pub async fn status<K: Kind>(writer: &Writer, object: &K) -> Result<Written<K>, 
     settle(writer, object, request).await
 }
 
-/// Puts our finalizer on, and annotations with it.
+/// Sees to it that our finalizer is on, and sets annotations with it.
 pub async fn add_finalizer<K: Kind>(
     writer: &Writer,
     object: &K,
     annotations: &BTreeMap<&str, &str>,
 ) -> Result<Written<K>, kube::Error> {
-    let mut finalizers = object.finalizers().to_vec();
-    finalizers.push(K::FINALIZER.to_owned());
-    set_finalizers(writer, object, finalizers, annotations).await
+    set_finalizers(writer, object, with_ours(object), annotations).await
 }
 
 /// Says in one patch that the object has taken a resource over: our finalizer, the annotation, and the members of the spec
 /// that it left out.
 pub async fn adopt<K: Kind>(writer: &Writer, object: &K, spec: &Value) -> Result<Written<K>, kube::Error> {
-    let mut finalizers = object.finalizers().to_vec();
-    if !finalizers.iter().any(|name| name == K::FINALIZER) {
-        finalizers.push(K::FINALIZER.to_owned());
-    }
     let metadata = json!({
         "uid": object.meta().uid,
         "resourceVersion": object.meta().resource_version,
-        "finalizers": finalizers,
+        "finalizers": with_ours(object),
         "annotations": { annotations::ADOPTED: "true" },
     });
     let alone = json!({ "metadata": metadata });
@@ -142,6 +136,15 @@ pub async fn mark<K: Kind>(
     set_finalizers(writer, object, finalizers, &BTreeMap::from([annotation])).await
 }
 
+/// The finalizers of an object, and ours.
+fn with_ours<K: Kind>(object: &K) -> Vec<String> {
+    let mut finalizers = object.finalizers().to_vec();
+    if !finalizers.iter().any(|name| name == K::FINALIZER) {
+        finalizers.push(K::FINALIZER.to_owned());
+    }
+    finalizers
+}
+
 async fn set_finalizers<K: Kind>(
     writer: &Writer,
     object: &K,
@@ -173,17 +176,29 @@ async fn settle<K: Kind>(
     match writer.fence.within(send(client, write)).await {
         Ok(written) => Ok(Written::Done(Arc::new(written))),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Gone),
-        Err(kube::Error::Api(status)) if status.code == 409 => {
-            // Either the version has moved on, or another object has taken the name; reading it tells.
-            match send(client, request(object).get(&object.name_any(), &GetParams::default())).await {
-                Ok::<K, _>(now) if now.meta().uid == object.meta().uid => {
-                    Ok(Written::Conflict(Arc::new(now)))
-                }
-                Ok(_) => Ok(Written::Gone),
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Gone),
-                Err(error) => Err(error),
-            }
-        }
+        // Either the version has moved on, or another object has taken the name; reading it tells.
+        Err(kube::Error::Api(status)) if status.code == 409 => match read(client, object).await? {
+            Some(now) => Ok(Written::Conflict(now)),
+            None => Ok(Written::Gone),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the object, and says whether it is another than this process knows.
+pub async fn newer<K: Kind>(writer: &Writer, object: &K) -> Result<Written<K>, kube::Error> {
+    Ok(match read(&writer.client, object).await? {
+        Some(now) if now.meta().resource_version == object.meta().resource_version => Written::Done(now),
+        Some(now) => Written::Conflict(now),
+        None => Written::Gone,
+    })
+}
+
+/// The object as it is now, if it is still the same one.
+async fn read<K: Kind>(client: &Client, object: &K) -> Result<Option<Arc<K>>, kube::Error> {
+    match send(client, request(object).get(&object.name_any(), &GetParams::default())).await {
+        Ok::<K, _>(now) => Ok((now.meta().uid == object.meta().uid).then(|| Arc::new(now))),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::cluster::TestEnv;
 use tests::elsewhere::{create_cluster, job, start_job};
 use tests::history::History;
-use tests::manifest::{job_run, virtual_cluster};
+use tests::manifest::{annotated, job_run, virtual_cluster};
 use tests::objects::{condition, status};
 use tests::simulator::{calls, endless, requests};
 
@@ -29,11 +29,6 @@ fn bare(kind: &str, name: &str, annotations: &Value) -> String {
 
 fn adopting(kind: &str, name: &str, fields: &Value) -> String {
     bare(kind, name, &json!({POLICY: "adopt", FIELDS: fields.to_string()}))
-}
-
-/// The same manifest with annotations.
-fn annotated(yaml: &str, annotations: &Value) -> String {
-    yaml.replacen("metadata: {", &format!("metadata: {{annotations: {annotations}, "), 1)
 }
 
 /// No call that changes something, other than those of others.

@@ -25,6 +25,7 @@ mod job_run_conditions;
 mod job_run_delete;
 mod job_run_observation;
 mod job_run_request;
+mod job_run_whereabouts;
 mod leader;
 mod leader_protocol;
 mod load;

@@ -68,6 +68,8 @@ pub struct EmrError {
     pub status: Option<u16>,
     /// What to do about it.
     pub class: Class,
+    /// Whether an attempt before, of the same call, may have been carried out.
+    pub in_doubt: bool,
 }
 
 /// The code of a request that never got an answer.
@@ -216,7 +218,14 @@ fn queue_is_full(text: &str) -> bool {
 impl EmrError {
     /// Whether the call was not even made, or the service has answered and the answer means that it wasn't carried out.
     pub fn proves_nothing_was_done(&self) -> bool {
-        self.code == ROLE_ERROR || (self.status.is_some() && self.class != Class::Transient)
+        let is_answered = self.status.is_some() && self.class != Class::Transient;
+        !self.in_doubt && (self.code == ROLE_ERROR || is_answered)
+    }
+
+    /// The error of an attempt that followed another.
+    #[must_use]
+    pub fn after(self, first: &Self) -> Self {
+        Self { in_doubt: !first.proves_nothing_was_done(), ..self }
     }
 
     /// An error from its parts, classified.
@@ -228,6 +237,7 @@ impl EmrError {
             message: without_request_ids(message).trim().to_owned(),
             status,
             class,
+            in_doubt: false,
         }
     }
 
@@ -239,6 +249,7 @@ impl EmrError {
             message: format!("the reply to {operation} has no {member}"),
             status: Some(200),
             class: Class::Transient,
+            in_doubt: false,
         }
     }
 

@@ -122,7 +122,7 @@ impl Client {
             .set_tags(convert::tags(run.tags));
         let reply = self.call(operation, Some(grant), || request.clone().send()).await?;
         let id = reply.id.ok_or_else(|| EmrError::incomplete(operation, "id"))?;
-        Ok(Created { id, arn: reply.arn })
+        Ok(Created { id, arn: reply.arn, virtual_cluster_id: reply.virtual_cluster_id })
     }
 
     /// Asks a job run to end; it does so later.
@@ -205,7 +205,7 @@ impl Client {
             .set_tags(convert::tags(cluster.tags));
         let reply = self.call(operation, None, || request.clone().send()).await?;
         let id = reply.id.ok_or_else(|| EmrError::incomplete(operation, "id"))?;
-        Ok(Created { id, arn: reply.arn })
+        Ok(Created { id, arn: reply.arn, virtual_cluster_id: None })
     }
 
     /// Reads one virtual cluster; also one that has ended.
@@ -326,7 +326,7 @@ impl Client {
         };
         tokio::time::sleep(RETRY_AFTER.mul_f64(1.0 + rand::random::<f64>())).await;
         if self.limiter.try_acquire(operation) {
-            self.attempt(operation, Box::pin(send())).await
+            self.attempt(operation, Box::pin(send())).await.map_err(|again| again.after(&error))
         } else {
             Err(error)
         }

@@ -60,6 +60,8 @@ pub struct Created {
     pub id: String,
     /// Its ARN.
     pub arn: Option<String>,
+    /// The virtual cluster that a run is in.
+    pub virtual_cluster_id: Option<String>,
 }
 
 /// A virtual cluster as the service describes it.

@@ -12,8 +12,10 @@ use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::{JobRun, annotations, condition};
 use kube::ResourceExt;
 
+use super::destination::Destination;
 use super::plan::{self, Submitted};
 use super::report::{Reported, report, tags_of};
+use super::request;
 use super::status::{Manner, Situation, Submission, Tags};
 use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::context::Context;
@@ -116,14 +118,23 @@ impl Pass<'_> {
         (waited / 4).clamp(first, last)
     }
 
-    /// Puts the finalizer on, and goes on with the object as it is then.
-    pub async fn add_finalizer(&self) -> Result {
-        // It isn't the object's word any more but ours: an object that is made from another's manifest has that one's.
-        let origin = BTreeMap::from([(annotations::ORIGIN, self.uid)]);
-        match write::add_finalizer(&self.context.writer, &**self.run, &origin).await? {
+    /// Puts the finalizer on, says where the run is submitted to, and goes on with the object as it is then.
+    pub async fn add_finalizer(&self, destination: Option<&Destination>) -> Result {
+        let destination = destination.map(Destination::text);
+        // The origin is not the object's word but ours: one that is made from another's manifest has that one's.
+        let origin =
+            if plan::has_finalizer(self.run) { request::origin(self.run) } else { self.uid.to_owned() };
+        let mut said = BTreeMap::from([(annotations::ORIGIN, origin.as_str())]);
+        said.extend(destination.as_deref().map(|text| (annotations::DESTINATION, text)));
+        match write::add_finalizer(&self.context.writer, &**self.run, &said).await? {
             Written::Done(run) => {
                 self.context.job_runs.wrote(&run);
-                self.context.job_runs.update(self.uid, |memory| memory.never_started = true);
+                let is_new = run.status.as_ref().is_none_or(|status| status.id.is_none());
+                self.context.job_runs.update(self.uid, |memory| {
+                    let may_exist =
+                        memory.sought || memory.unanswered.is_some() || memory.submission.is_some();
+                    memory.never_started |= is_new && !may_exist;
+                });
                 Ok(Progress::Again(run))
             }
             Written::Conflict(newer) => {
@@ -137,7 +148,19 @@ impl Pass<'_> {
     /// Submits the run when its turn has come.
     pub async fn start(&self, request: StartJobRun) -> Result {
         let client = self.context.pool.client(self.scope);
-        let Memory { never_started, unanswered, .. } = self.context.job_runs.get(self.uid);
+        let Memory { never_started, unanswered, failures, .. } = self.context.job_runs.get(self.uid);
+        // A write that had no answer may have been done, and the watch may not have told of it yet: that the run was refused,
+        // say. Nothing is started on what is out of date.
+        if failures > 0 {
+            match write::newer(&self.context.writer, &**self.run).await? {
+                Written::Done(_) => {}
+                Written::Conflict(newer) => {
+                    self.context.job_runs.wrote(&newer);
+                    return Ok(Progress::Again(newer));
+                }
+                Written::Gone => return Ok(self.rest()),
+            }
+        }
         let grant = match self.ask_for_turn(TurnKind::Start, !never_started) {
             Turn::Granted(grant) => grant,
             Turn::Queued(place) => return self.await_turn(TurnKind::Start, place).await,
@@ -159,15 +182,20 @@ impl Pass<'_> {
                     memory.unanswered = if is_answered { unanswered } else { Some(Instant::now()) };
                 });
                 // An earlier try may have been accepted and its reply lost; the service may refuse to repeat it.
-                let may_exist = !never_started && error.class == Class::Refused;
+                let may_exist = (!never_started || !is_answered) && self.is_for_good(&error);
+                let is_settled = self.lists_are_settled();
                 let sought = if may_exist { self.seek(&virtual_cluster_id).await } else { Ok(None) };
                 return match sought {
+                    Ok(None) if may_exist && !is_settled => {
+                        Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
+                    }
                     Ok(None) => self.start_failed(&error).await,
                     Ok(Some(job)) => Ok(self.found(job, &virtual_cluster_id)),
                     Err(error) => self.failed(&error).await,
                 };
             }
         };
+        let virtual_cluster_id = created.virtual_cluster_id.unwrap_or(virtual_cluster_id);
         let submission = Submission {
             place: self.place(&virtual_cluster_id, &created.id, created.arn),
             id: created.id,
@@ -208,14 +236,19 @@ impl Pass<'_> {
         Progress::Started
     }
 
+    /// Whether a start that failed so is over. A cluster that was named by its id can't come back; one that is referred to is
+    /// replaced by its object.
+    fn is_for_good(&self, error: &EmrError) -> bool {
+        let given = matches!(self.target.virtual_cluster, ClusterTarget::Given(_));
+        error.class == Class::Refused || error.class == Class::NotFound && given
+    }
+
     async fn start_failed(&self, error: &EmrError) -> Result {
         let message = error.to_string();
-        let given = matches!(self.target.virtual_cluster, ClusterTarget::Given(_));
         match error.class {
             Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
             Class::Refused => self.refuse(&message).await,
-            // A cluster that was named by its id can't come back; one that is referred to is replaced by its object.
-            Class::NotFound if given => {
+            Class::NotFound if self.is_for_good(error) => {
                 let why =
                     format!("spec.virtualClusterID: {message}; give the id of a running virtual cluster");
                 self.refuse(&why).await

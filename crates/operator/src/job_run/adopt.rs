@@ -19,6 +19,7 @@ use crate::emr::details::JobRunDetails;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::model::{self, JobRunFilter};
 use crate::pass::{Next, Progress};
+use crate::timing;
 use crate::write::{self, Kind, Written};
 
 /// Upstream's words for a resource that isn't there.
@@ -39,6 +40,9 @@ impl Pass<'_> {
                 Adopted::Progress(self.take(&existing.virtual_cluster_id, job, &details).await)
             }
             Ok(None) => {
+                if otherwise.is_some() && matches!(existing.by, By::Token(_)) && self.may_be_listed_yet() {
+                    return Adopted::Progress(Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK))));
+                }
                 if let Some(step) = otherwise {
                     return Adopted::Otherwise(step);
                 }
@@ -55,6 +59,12 @@ impl Pass<'_> {
             }
             Err(error) => Adopted::Progress(self.failed(&error).await),
         }
+    }
+
+    /// Whether a run that somebody started just before the object was made may not be listed yet.
+    fn may_be_listed_yet(&self) -> bool {
+        let age = self.run.creation_timestamp().map(|born| self.context.now().duration_since(born.0));
+        age.is_some_and(|age| age.unsigned_abs() < timing::LISTS_LAG)
     }
 
     /// The run, and what it was started with.
@@ -119,7 +129,7 @@ impl Pass<'_> {
 
     /// Looks for the run of an object that mustn't start one.
     pub async fn look(&self, virtual_cluster_id: &str) -> Result {
-        match self.sight(virtual_cluster_id).await? {
+        match self.sight(virtual_cluster_id, self.lists_are_settled()).await? {
             Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
             Sighting::None => self.missing_read_only().await,
             Sighting::Doubt(runs) => self.doubt(&runs).await,

@@ -5,6 +5,7 @@
 //! and nothing is started while the answer is out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use emrcontainers_api::JobRun;
 use emrcontainers_api::job_run::{FAILED, is_final};
@@ -12,7 +13,6 @@ use kube::ResourceExt;
 
 use super::act::{Pass, Result};
 use super::hand_over::Sighting;
-use super::likeness::is_handed_over;
 use super::plan;
 use super::request;
 use super::status::Submission;
@@ -23,31 +23,28 @@ use crate::pass::{Next, Progress};
 use crate::timing;
 
 impl Pass<'_> {
-    /// Takes over the run that was started before; if there is none, it may be started.
-    pub async fn take_over(&self, virtual_cluster_id: &str) -> Result {
-        match self.sight(virtual_cluster_id).await? {
+    /// Takes over the run that was started before; if there is none, it may be started. `again`: what was started just now
+    /// may not be listed yet, but its token is remembered for longer than lists lag, and the start is made again with it.
+    pub async fn take_over(&self, virtual_cluster_id: &str, again: bool) -> Result {
+        let is_settled = self.lists_are_settled();
+        match self.sight(virtual_cluster_id, is_settled).await? {
             Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
-            // What was started just now may not be listed yet, but its token is remembered for longer than lists lag. A
-            // restored object may have lost the number of its token, which went with the status.
-            Sighting::None
-                if (request::is_restored(self.run) || is_handed_over(self.run))
-                    && !self.context.lists_are_settled() =>
-            {
+            Sighting::None if !again && !is_settled => {
                 Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
             }
-            Sighting::None => Ok(self.sought()),
+            Sighting::None => Ok(self.sought(is_settled)),
             Sighting::Doubt(runs) => {
                 let answered =
                     self.run.status.as_ref().and_then(|status| status.last_handled_retry.as_deref());
                 // Somebody who knows better says that it is to be started.
                 if plan::asks_again(plan::retry(self.run), answered) {
-                    return Ok(self.sought());
+                    return Ok(self.sought(true));
                 }
                 self.doubt(&runs).await
             }
             // A virtual cluster that is gone, or never was, refuses the start in its own words.
             Sighting::Failed(error) if matches!(error.class, Class::NotFound | Class::Refused) => {
-                Ok(self.sought())
+                Ok(self.sought(true))
             }
             Sighting::Failed(error) => self.failed(&error).await,
         }
@@ -55,12 +52,11 @@ impl Pass<'_> {
 
     /// Looks for the run of an object that goes.
     pub async fn find(&self, virtual_cluster_id: &str) -> Result {
-        match self.sight(virtual_cluster_id).await? {
+        let is_settled = self.lists_are_settled();
+        match self.sight(virtual_cluster_id, is_settled).await? {
             Sighting::Run(job) if is_final(&job.state) => self.release().await,
             Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
-            Sighting::None if !self.lists_are_settled() => {
-                Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
-            }
+            Sighting::None if !is_settled => Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK))),
             Sighting::None => self.release().await,
             Sighting::Doubt(runs) => {
                 let live: Vec<_> = runs.into_iter().filter(|run| !is_final(&run.state)).collect();
@@ -72,7 +68,8 @@ impl Pass<'_> {
     }
 
     /// Whether what lists don't show isn't there: nobody has asked for it just now, neither the process before nor this one.
-    fn lists_are_settled(&self) -> bool {
+    /// It speaks of lists that are asked for after it.
+    pub(super) fn lists_are_settled(&self) -> bool {
         let unanswered = self.context.job_runs.get(self.uid).unanswered;
         self.context.lists_are_settled()
             && unanswered.is_none_or(|since| since.elapsed() >= timing::LISTS_LAG)
@@ -157,9 +154,13 @@ impl Pass<'_> {
         Progress::Started
     }
 
-    /// Nothing was started before: go on.
-    fn sought(&self) -> Progress<JobRun> {
-        self.context.job_runs.update(self.uid, |memory| memory.sought = true);
+    /// Nothing was started before, as far as lists show or for certain: go on.
+    fn sought(&self, is_certain: bool) -> Progress<JobRun> {
+        self.context.job_runs.update(self.uid, |memory| {
+            memory.sought = true;
+            memory.unanswered =
+                if is_certain { None } else { Some(memory.unanswered.unwrap_or_else(Instant::now)) };
+        });
         Progress::Again(Arc::clone(self.run))
     }
 }

@@ -38,30 +38,36 @@ pub(super) enum Sighting {
 
 impl Pass<'_> {
     /// Looks for the object's run, by its tokens, and by what it is if upstream may have started it.
-    pub(super) async fn sight(&self, virtual_cluster_id: &str) -> std::result::Result<Sighting, PassError> {
+    pub(super) async fn sight(
+        &self,
+        virtual_cluster_id: &str,
+        is_settled: bool,
+    ) -> std::result::Result<Sighting, PassError> {
         match self.seek(virtual_cluster_id).await {
             Ok(Some(job)) => Ok(Sighting::Run(Box::new(job))),
-            Ok(None) if is_handed_over(self.run) => self.sight_of_upstream(virtual_cluster_id).await,
+            // Those who call wait then: what a list lacks could make the difference between one run and two.
+            Ok(None) if is_handed_over(self.run) && is_settled => {
+                self.sight_of_upstream(virtual_cluster_id).await
+            }
             Ok(None) => Ok(Sighting::None),
             Err(error) => Ok(Sighting::Failed(error)),
         }
     }
 
     async fn sight_of_upstream(&self, virtual_cluster_id: &str) -> std::result::Result<Sighting, PassError> {
-        // Those who call wait then: what a list lacks could make the difference between one run and two.
-        if !self.context.lists_are_settled() {
-            return Ok(Sighting::None);
-        }
-        let alike = match self.alike(virtual_cluster_id).await {
-            Ok(alike) if alike.is_empty() => return Ok(Sighting::None),
-            Ok(alike) => alike,
+        let mut listed = match self.listed(virtual_cluster_id).await {
+            Ok(listed) if listed.is_empty() => return Ok(Sighting::None),
+            Ok(listed) => listed,
             Err(error) => return Ok(Sighting::Failed(error)),
         };
         let others = self.others().await?;
         let taken: HashSet<&str> =
             others.iter().filter_map(|other| other.status.as_ref()?.id.as_deref()).collect();
-        let mut left: Vec<_> =
-            alike.into_iter().filter(|(_, run)| !taken.contains(run.id.as_str())).collect();
+        listed.retain(|(_, run)| !taken.contains(run.id.as_str()));
+        let mut left = match self.alike(virtual_cluster_id, listed).await {
+            Ok(left) => left,
+            Err(error) => return Ok(Sighting::Failed(error)),
+        };
         let has_rival = others.iter().any(|other| is_rival(self.run, other));
         Ok(match (left.len(), left.pop()) {
             (0, _) | (_, None) => Sighting::None,
@@ -73,8 +79,8 @@ impl Pass<'_> {
         })
     }
 
-    /// The runs that were started with what the object says.
-    async fn alike(
+    /// The runs that may be the object's, as far as a list tells.
+    async fn listed(
         &self,
         virtual_cluster_id: &str,
     ) -> std::result::Result<Vec<(Likeness, model::JobRun)>, EmrError> {
@@ -95,9 +101,19 @@ impl Pass<'_> {
                 like => listed.push((like, run)),
             })
             .await?;
+        Ok(listed)
+    }
+
+    /// Those of them that were started with what the object says. Of too many none is sure, since none was compared.
+    async fn alike(
+        &self,
+        virtual_cluster_id: &str,
+        listed: Vec<(Likeness, model::JobRun)>,
+    ) -> std::result::Result<Vec<(Likeness, model::JobRun)>, EmrError> {
         if listed.len() > MOST_COMPARED {
-            return Ok(listed);
+            return Ok(listed.into_iter().map(|(_, run)| (Likeness::Doubtful, run)).collect());
         }
+        let client = self.context.pool.client(self.scope);
         let mut alike = Vec::new();
         for (like, run) in listed {
             match client.describe_job_run_in_detail(virtual_cluster_id, &run.id).await {
@@ -114,21 +130,23 @@ impl Pass<'_> {
 
     /// All runs that are watched, as they are now: those that have ended aren't in the store any more.
     async fn others(&self) -> std::result::Result<Vec<JobRun>, PassError> {
-        let client = self.context.client.clone();
-        let namespace = self.run.namespace().unwrap_or_default();
-        let api: Api<Decoded<JobRun>> = if self.context.settings.watch_namespaces.is_empty() {
-            Api::all(client)
-        } else {
-            Api::namespaced(client, &namespace)
-        };
+        let client = &self.context.client;
+        let watched = &self.context.settings.watch_namespaces;
+        let mut apis: Vec<Api<Decoded<JobRun>>> =
+            watched.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect();
+        if apis.is_empty() {
+            apis.push(Api::all(client.clone()));
+        }
         let mut others = Vec::new();
-        let mut page = ListParams::default().limit(timing::LIST_PAGE);
-        loop {
-            let list = api.list(&page).await?;
-            others.extend(list.items.into_iter().filter_map(|decoded| decoded.0.ok()));
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
-                None => break,
+        for api in apis {
+            let mut page = ListParams::default().limit(timing::LIST_PAGE);
+            loop {
+                let list = api.list(&page).await?;
+                others.extend(list.items.into_iter().filter_map(|decoded| decoded.0.ok()));
+                match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => page = page.continue_token(&token),
+                    None => break,
+                }
             }
         }
         others.retain(|other| other.meta().uid != self.run.meta().uid);

@@ -6,6 +6,7 @@
 pub mod act;
 mod adopt;
 pub mod adoption;
+pub mod destination;
 mod end;
 mod find;
 mod hand_over;
@@ -45,10 +46,11 @@ use crate::emr::poll::Observation;
 use crate::memory::{Memories, Memory};
 use crate::metrics::RunState;
 use crate::pass::{PassError, Progress, Reconciled};
-use crate::scope::decide::Acting;
+use crate::scope::decide::{Acting, Withheld};
 use crate::tags;
 use crate::watch::{Watched, prune_metadata};
 use crate::write::Kind;
+use destination::Destination;
 use plan::{Step, View};
 use target::{ClusterTarget, Reach, RoleTarget, Target};
 
@@ -120,9 +122,8 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
     let memory = context.job_runs.get(&uid);
     let target = resolve(run, memory.submission.is_some(), context).await?;
     let observation = context.poller.observed(&uid);
-    let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-    let step = plan::plan(&view(run, &memory, observation.as_ref(), &target, context));
-    let (acting, withheld) = match context.acting(&**run, place, step.is_idle()) {
+    let (step, acting) = decide(run, &memory, observation.as_ref(), &target, context);
+    let (acting, withheld) = match acting {
         Ok(acting) => (acting, None),
         Err(withheld) => (Acting::nobody(&context.home), Some(withheld)),
     };
@@ -137,15 +138,20 @@ async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, 
     perform(&pass, step, observation.as_ref()).await
 }
 
-/// All that the next step is decided on.
-fn view<'a>(
-    run: &'a JobRun,
-    memory: &'a Memory<JobRun>,
-    observation: Option<&'a Observation>,
-    target: &'a Target,
+/// The next step, and who takes it.
+fn decide(
+    run: &JobRun,
+    memory: &Memory<JobRun>,
+    observation: Option<&Observation>,
+    target: &Target,
     context: &Context,
-) -> View<'a> {
-    View {
+) -> (Step, Result<Acting, Withheld>) {
+    let tried = Destination::tried(run, memory);
+    let tried_at = tried.as_ref().map(Destination::place);
+    let saved_at = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
+    let place = saved_at.or(tried_at.as_ref());
+    let acting = context.acting(run, place, false);
+    let step = plan::plan(&View {
         run,
         memory,
         observation,
@@ -153,6 +159,18 @@ fn view<'a>(
         retain: context.retain(run),
         read_only: context.is_read_only(run),
         adoption: context.adoption(),
+        scope: acting.as_ref().ok().map(|acting| &acting.scope),
+        tried: tried.as_ref(),
+        elsewhere: acting.as_ref().is_ok_and(|acting| acting.told.drift.is_some()),
+    });
+    match (acting, tried) {
+        (Err(_), _) if step.is_idle() => {
+            let acting = context.acting(run, place, true);
+            (step, acting)
+        }
+        (Err(Withheld::Unfit(why)), Some(tried)) => (step, Err(Withheld::Unfit(tried.explain(&why)))),
+        (Err(Withheld::NoRole(why)), Some(tried)) => (step, Err(Withheld::NoRole(tried.explain(&why)))),
+        (acting, _) => (step, acting),
     }
 }
 
@@ -175,8 +193,9 @@ async fn perform(
         Step::Missing => pass.missing_read_only().await,
         Step::Reopen => pass.reopen().await,
         Step::AwaitReference => pass.await_reference().await,
-        Step::AddFinalizer => pass.add_finalizer().await,
-        Step::TakeOver(virtual_cluster_id) => pass.take_over(&virtual_cluster_id).await,
+        Step::AddFinalizer(destination) => pass.add_finalizer(destination.as_ref()).await,
+        Step::TakeOver(virtual_cluster_id) => pass.take_over(&virtual_cluster_id, true).await,
+        Step::RuleOut(virtual_cluster_id) => pass.take_over(&virtual_cluster_id, false).await,
         Step::Start(request) => pass.start(*request).await,
         Step::Save(submission) => pass.save(*submission, observation).await,
         Step::Observe(submitted) => pass.observe(&submitted, observation).await,

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use emrcontainers_api::job_run::{
     CANCEL_PENDING, CANCELLED, COMPLETED, FAILED, JobDriver, JobRunSpec, PENDING, RUNNING,
@@ -14,12 +15,15 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
+use super::destination::Destination;
 use super::plan::{Step, View, plan, settled};
 use super::report;
 use super::request;
 use super::status::{self, Manner, Situation, Submission, Tags};
 use super::target::{ClusterTarget, RoleTarget, Target};
+use crate::emr::model::StartJobRun;
 use crate::emr::poll::{Observation, Observed};
+use crate::emr::pool::Scope;
 use crate::memory::Memory;
 use crate::scope::decide::Told;
 use crate::settings::JobReadyPolicy;
@@ -45,6 +49,10 @@ pub(super) fn a_run() -> JobRun {
     run.metadata.namespace = Some("ns".into());
     run.metadata.generation = Some(1);
     run
+}
+
+fn scope() -> Scope {
+    Scope::new("123456789012", "us-west-2")
 }
 
 pub(super) fn seen(state: &str) -> Observed {
@@ -82,6 +90,14 @@ enum Event {
     Retry(u8),
     /// The user edits the tags.
     Edit,
+    /// The user names the other virtual cluster.
+    Move,
+    /// The user makes a mistake in the spec, or mends it.
+    Spoil,
+    /// The user replaces the object of a run that has an id: what was put on it is gone.
+    Replace,
+    /// Lists show everything, and enough time has gone by to rely on it.
+    Settle,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -100,6 +116,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Delete),
         1 => (0..3u8).prop_map(Event::Retry),
         2 => Just(Event::Edit),
+        1 => Just(Event::Move),
+        1 => Just(Event::Spoil),
+        1 => Just(Event::Replace),
+        2 => Just(Event::Settle),
     ]
 }
 
@@ -112,10 +132,10 @@ enum Write {
     Unanswered,
 }
 
-fn submission(id: String, found: Option<Observed>, generation: Option<i64>) -> Submission {
+fn submission(job: &Job, found: Option<Observed>, generation: Option<i64>) -> Submission {
     Submission {
-        id,
-        virtual_cluster_id: "vc1".into(),
+        id: job.id.clone(),
+        virtual_cluster_id: job.cluster.to_owned(),
         place: emrcontainers_api::status::AckResourceMetadata::default(),
         overrides: None,
         found,
@@ -124,17 +144,34 @@ fn submission(id: String, found: Option<Observed>, generation: Option<i64>) -> S
     }
 }
 
+/// A job of the service's.
+#[derive(Clone, Debug)]
+struct Job {
+    id: String,
+    state: &'static str,
+    cluster: &'static str,
+    /// Whether lists show it.
+    is_listed: bool,
+}
+
+/// A cluster and a token: the model takes the worst that a service may do, tokens that say nothing in another cluster.
+type Key = (&'static str, String);
+
 struct World {
     run: JobRun,
     before: JobRun,
     memory: Memory<JobRun>,
     observation: Option<Observation>,
-    /// The service's jobs by token: id and state.
-    jobs: BTreeMap<String, (String, &'static str)>,
+    /// The virtual cluster that the spec names.
+    cluster: &'static str,
+    /// The service's jobs.
+    jobs: BTreeMap<Key, Job>,
+    /// Whether what lists don't show isn't there, as far as the process can know.
+    is_settled: bool,
     /// The generation of the spec whose tags each job has, by its id.
     tagged: BTreeMap<String, Option<i64>>,
     /// The tokens that the service remembers; its lists show the others, too.
-    remembered: BTreeSet<String>,
+    remembered: BTreeSet<Key>,
     /// Jobs that were started with a token that was used before.
     repeated: u32,
     lives: u32,
@@ -151,7 +188,9 @@ impl World {
             before: a_run(),
             memory: Memory::default(),
             observation: None,
+            cluster: "vc1",
             jobs: BTreeMap::new(),
+            is_settled: false,
             tagged: BTreeMap::new(),
             remembered: BTreeSet::new(),
             repeated: 0,
@@ -163,9 +202,9 @@ impl World {
         }
     }
 
-    fn target() -> Target {
+    fn target(&self) -> Target {
         Target {
-            virtual_cluster: ClusterTarget::Given("vc1".into()),
+            virtual_cluster: ClusterTarget::Given(self.cluster.into()),
             execution_role: RoleTarget::Given("arn:aws:iam::123456789012:role/job".into()),
             default_tags: Vec::new(),
         }
@@ -184,11 +223,13 @@ impl World {
             Event::Refuse => self.refuse_next = true,
             Event::Crash => self.crash(),
             Event::Outage => {
-                self.remembered.clear();
+                self.forget();
                 self.crash();
             }
+            // A backup of an object without our finalizer says nothing of its jobs.
+            Event::Restore if self.run.metadata.finalizers.is_none() && !self.jobs.is_empty() => {}
             Event::Restore => {
-                self.remembered.clear();
+                self.forget();
                 self.lives += 1;
                 self.run.metadata.uid = Some(format!("uid{}", self.lives));
                 self.run.metadata.deletion_timestamp = None;
@@ -196,8 +237,8 @@ impl World {
                 self.crash();
             }
             Event::Advance => {
-                for (_, state) in self.jobs.values_mut() {
-                    *state = match *state {
+                for job in self.jobs.values_mut() {
+                    job.state = match job.state {
                         PENDING => RUNNING,
                         RUNNING => COMPLETED,
                         CANCEL_PENDING => CANCELLED,
@@ -209,12 +250,13 @@ impl World {
                 // The poller knows the run from its start on, also when the id isn't saved yet.
                 let saved = self.run.status.as_ref().and_then(|status| status.id.clone());
                 let id = saved.or_else(|| self.memory.submission.as_ref().map(|known| known.id.clone()));
-                let job = self.jobs.values().find(|(known, _)| Some(known) == id.as_ref());
-                self.observation = job.map(|(_, state)| Observation::Run(seen(state)));
+                let job = self.jobs.values().find(|job| Some(&job.id) == id.as_ref());
+                self.observation = job.map(|job| Observation::Run(seen(job.state)));
             }
             Event::Delete => {
                 if self.run.metadata.finalizers.is_none() {
-                    self.gone = true;
+                    // One that was just replaced is gone at once, and nobody is asked.
+                    self.gone = self.jobs.values().all(|job| is_final(job.state));
                 } else if self.run.metadata.deletion_timestamp.is_none() {
                     self.run.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
                 }
@@ -223,35 +265,139 @@ impl World {
                 let own = self.run.metadata.annotations.get_or_insert_default();
                 own.insert(annotations::RETRY.into(), value.to_string());
             }
-            Event::Edit => {
-                self.before = self.run.clone();
-                self.run.metadata.generation = self.run.metadata.generation.map(|now| now + 1);
+            Event::Edit => self.edit(|_| ()),
+            Event::Move => {
+                self.cluster = if self.cluster == "vc1" { "vc2" } else { "vc1" };
+                self.edit(|_| ());
+            }
+            Event::Spoil => self.edit(|spec| {
+                let label = spec.release_label.take();
+                spec.release_label = label.is_none().then(|| "emr-7.10.0-latest".to_owned());
+            }),
+            Event::Replace => {
+                let has_id = self.run.status.as_ref().is_some_and(|status| status.id.is_some());
+                // With the origin goes the UID of an earlier life, which nothing else tells.
+                let is_first_life = self.lives == 1;
+                if has_id && is_first_life && self.run.metadata.deletion_timestamp.is_none() {
+                    self.before = self.run.clone();
+                    self.run.metadata.finalizers = None;
+                    self.run.metadata.annotations = None;
+                    self.memory.fresh = None;
+                }
+            }
+            Event::Settle => {
+                self.list_all();
+                self.is_settled = true;
             }
         }
         self.check();
     }
 
+    fn edit(&mut self, change: impl FnOnce(&mut JobRunSpec)) {
+        self.before = self.run.clone();
+        change(&mut self.run.spec);
+        self.run.metadata.generation = self.run.metadata.generation.map(|now| now + 1);
+    }
+
+    /// So much time goes by that tokens are forgotten, and lists have caught up long since.
+    fn forget(&mut self) {
+        self.remembered.clear();
+        self.list_all();
+    }
+
+    fn list_all(&mut self) {
+        self.jobs.values_mut().for_each(|job| job.is_listed = true);
+    }
+
     fn crash(&mut self) {
         self.memory = Memory::default();
         self.observation = None;
+        self.is_settled = false;
         self.before = self.run.clone();
     }
 
-    /// What lists show of the object's own jobs.
-    fn listed(&self, run: &JobRun) -> Option<Submission> {
+    /// What lists of a cluster show of the object's own jobs.
+    fn listed(&self, cluster: &str, run: &JobRun) -> Option<Submission> {
         let tokens = request::tokens(run);
-        let (_, (id, state)) = self.jobs.iter().find(|(token, _)| token.starts_with(&tokens))?;
-        Some(submission(id.clone(), Some(seen(state)), Some(0)))
+        let mut jobs = self.jobs.iter();
+        let (_, job) = jobs
+            .find(|((there, token), job)| *there == cluster && token.starts_with(&tokens) && job.is_listed)?;
+        Some(submission(job, Some(seen(job.state)), Some(0)))
     }
 
-    #[expect(clippy::too_many_lines, reason = "what each step does to the world, one after the other")]
+    /// Looks for a run that was started before; `again`: the same start is made again.
+    fn take_over(&mut self, cluster: &str, again: bool, run: &JobRun, write: Write) {
+        match self.listed(cluster, run) {
+            Some(found) => self.save(run, &found, write),
+            None if !again && !self.is_settled => {}
+            None => {
+                self.memory.sought = true;
+                self.memory.unanswered = if self.is_settled { None } else { Some(Instant::now()) };
+            }
+        }
+    }
+
+    /// Makes the call, and says what came back.
+    fn start(&mut self, run: &JobRun, request: &StartJobRun, lose_reply: bool, write: Write) {
+        let here = Destination::new(&scope(), &request.virtual_cluster_id);
+        assert_eq!(Destination::of(run), Some(here), "started where the object doesn't say");
+        // After a pass that failed the object is read again.
+        if std::mem::take(&mut self.memory.failures) > 0 && *run != self.run {
+            self.memory.fresh = Some(Arc::new(self.run.clone()));
+            return;
+        }
+        let first = std::mem::take(&mut self.memory.never_started);
+        let unanswered = self.memory.unanswered;
+        self.memory.sought = true;
+        let key = (self.cluster, request.client_token.clone());
+        let known = self.remembered.contains(&key);
+        if std::mem::take(&mut self.refuse_next) && !known {
+            // An earlier try may be there all the same.
+            return match self.listed(self.cluster, run) {
+                Some(found) if !first => self.save(run, &found, write),
+                None if !first && !self.is_settled => {}
+                _ => {
+                    self.memory.never_started = first;
+                    self.memory.unanswered = unanswered;
+                    self.refused += 1;
+                    self.write(run, &Situation::Refused("no"), write);
+                }
+            };
+        }
+        self.repeated += u32::from(!known && self.jobs.contains_key(&key));
+        self.remembered.insert(key.clone());
+        let new = Job {
+            id: format!("job{}", self.jobs.len()),
+            state: PENDING,
+            cluster: self.cluster,
+            is_listed: false,
+        };
+        let job = self.jobs.entry(key).or_insert(new).clone();
+        let edited = run.metadata.generation;
+        self.tagged.entry(job.id.clone()).or_insert(edited);
+        if lose_reply {
+            self.memory.unanswered = Some(Instant::now());
+            self.is_settled = false;
+        } else {
+            let generation = if first || edited == Some(1) { edited } else { Some(0) };
+            // Saved in the next pass: the run may have moved, or ended, until then.
+            self.memory.submission = Some(Box::new(submission(&job, None, generation)));
+            self.memory.unanswered = None;
+        }
+    }
+
     fn pass(&mut self, stale: bool, lose_reply: bool, write: Write) {
         // A stale object that this process wrote itself is replaced from memory; one that others wrote is not.
         let run = if stale && self.memory.fresh.is_none() { self.before.clone() } else { self.run.clone() };
         // The API server refuses every write that was decided on an older version.
         let write = if run == self.run { write } else { Write::Fails };
-        let target = Self::target();
+        let target = self.target();
+        let scope = scope();
+        let tried = Destination::tried(&run, &self.memory);
         let view = View {
+            scope: Some(&scope),
+            tried: tried.as_ref(),
+            elsewhere: false,
             read_only: false,
             adoption: true,
             run: &run,
@@ -268,43 +414,24 @@ impl World {
                 self.write(&run, &again, write);
                 self.memory.never_started |= write == Write::Done;
             }
-            Step::TakeOver(_) => match self.listed(&run) {
-                Some(found) => self.save(&run, &found, write),
-                None => self.memory.sought = true,
-            },
+            Step::TakeOver(cluster) => self.take_over(&cluster, true, &run, write),
+            Step::RuleOut(cluster) => self.take_over(&cluster, false, &run, write),
             Step::Acknowledge => self.write(&run, &Situation::Acknowledged, write),
-            Step::AddFinalizer if write == Write::Fails => {}
-            Step::AddFinalizer => {
+            Step::AddFinalizer(_) if write == Write::Fails => {}
+            Step::AddFinalizer(destination) => {
                 self.before = self.run.clone();
+                let origin = request::origin(&self.run);
                 self.run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
-                let uid = self.run.metadata.uid.clone().unwrap();
-                self.run.metadata.annotations.get_or_insert_default().insert(annotations::ORIGIN.into(), uid);
+                let own = self.run.metadata.annotations.get_or_insert_default();
+                own.insert(annotations::ORIGIN.into(), origin);
+                own.extend(destination.map(|there| (annotations::DESTINATION.to_owned(), there.text())));
                 self.wrote(write);
-                self.memory.never_started = write == Write::Done;
+                let memory = &mut self.memory;
+                let may_exist = memory.sought || memory.unanswered.is_some() || memory.submission.is_some();
+                let is_new = self.run.status.as_ref().is_none_or(|status| status.id.is_none());
+                memory.never_started |= write == Write::Done && is_new && !may_exist;
             }
-            Step::Start(request) => {
-                assert!(run.metadata.finalizers.is_some(), "started without a finalizer");
-                let first = std::mem::take(&mut self.memory.never_started);
-                self.memory.sought = true;
-                let known = self.remembered.contains(&request.client_token);
-                if std::mem::take(&mut self.refuse_next) && !known {
-                    self.refused += 1;
-                    // Whether an unanswered one is there is found out before the next try.
-                    let write = if write == Write::Done { write } else { Write::Fails };
-                    return self.write(&run, &Situation::Refused("no"), write);
-                }
-                self.repeated += u32::from(!known && self.jobs.contains_key(&request.client_token));
-                self.remembered.insert(request.client_token.clone());
-                let next = format!("job{}", self.jobs.len());
-                let (id, _) = self.jobs.entry(request.client_token).or_insert((next, PENDING)).clone();
-                let edited = run.metadata.generation;
-                self.tagged.entry(id.clone()).or_insert(edited);
-                if !lose_reply {
-                    let generation = if first || edited == Some(1) { edited } else { Some(0) };
-                    // Saved in the next pass: the run may have moved, or ended, until then.
-                    self.memory.submission = Some(Box::new(submission(id, None, generation)));
-                }
-            }
+            Step::Start(request) => self.start(&run, &request, lose_reply, write),
             Step::Save(mut submission) => {
                 if let Some(Observation::Run(seen)) = &self.observation {
                     submission.found = Some(seen.clone());
@@ -325,9 +452,9 @@ impl World {
                 }
             }
             Step::Cancel(submitted) => {
-                for (id, state) in self.jobs.values_mut() {
-                    if *id == submitted.id && !is_final(state) {
-                        *state = CANCEL_PENDING;
+                for job in self.jobs.values_mut() {
+                    if job.id == submitted.id && !is_final(job.state) {
+                        job.state = CANCEL_PENDING;
                     }
                 }
                 if !lose_reply {
@@ -340,11 +467,12 @@ impl World {
                     self.write(&run, &Situation::Observed(&seen), write);
                 }
             }
-            Step::Find(_) => match self.listed(&run) {
+            Step::Find(cluster) => match self.listed(&cluster, &run) {
                 Some(Submission { found: Some(job), .. }) if is_final(&job.state) => {
                     self.release(write);
                 }
                 Some(found) => self.save(&run, &found, write),
+                None if !self.is_settled => {}
                 None => self.release(write),
             },
             Step::Release => self.release(write),
@@ -368,6 +496,7 @@ impl World {
     }
 
     fn write_with(&mut self, run: &JobRun, situation: &Situation<'_>, tags: Tags<'_>, write: Write) {
+        self.memory.failures = u32::from(write != Write::Done);
         if write == Write::Fails {
             return;
         }
@@ -386,6 +515,7 @@ impl World {
     }
 
     fn wrote(&mut self, write: Write) {
+        self.memory.failures = u32::from(write != Write::Done);
         self.memory.fresh = (write == Write::Done).then(|| Arc::new(self.run.clone()));
     }
 
@@ -420,7 +550,7 @@ impl World {
             (None, _) => {}
         }
         if self.gone {
-            let live: Vec<_> = self.jobs.values().filter(|(_, state)| !is_final(state)).collect();
+            let live: Vec<_> = self.jobs.values().filter(|job| !is_final(job.state)).collect();
             assert!(live.is_empty(), "the object is gone and a job lives: {live:?}");
         }
     }
@@ -433,7 +563,7 @@ fn an_end_that_is_seen_before_the_id_is_saved_is_saved_with_it() {
     {
         let mut world = World::new();
         // The finalizer, the start, and then the job ends.
-        for event in [Event::Pass, Event::Pass, Event::Advance, Event::Advance, Event::Look] {
+        for event in [Event::Pass, Event::Pass, Event::Settle, Event::Advance, Event::Advance, Event::Look] {
             world.happen(event);
         }
         assert_eq!(world.run.status, None);
@@ -472,9 +602,8 @@ proptest! {
         for event in events {
             world.happen(event);
         }
-        world.happen(Event::Delete);
         for _ in 0..12 {
-            for event in [Event::Pass, Event::Advance, Event::Look] {
+            for event in [Event::Delete, Event::Settle, Event::Pass, Event::Advance, Event::Look] {
                 world.happen(event);
             }
         }
@@ -488,7 +617,7 @@ proptest! {
             world.happen(event);
         }
         for _ in 0..12 {
-            for event in [Event::Pass, Event::Advance, Event::Look] {
+            for event in [Event::Settle, Event::Pass, Event::Advance, Event::Look] {
                 world.happen(event);
             }
         }

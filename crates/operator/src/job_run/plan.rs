@@ -8,16 +8,19 @@ use emrcontainers_api::{JOB_RUN_FINALIZER, annotations};
 use kube::ResourceExt;
 
 use super::adoption::{Existing, existing};
+use super::destination::Destination;
 use super::request::{self, Unfit};
 use super::status::Submission;
 use super::target::{ClusterTarget, Target};
 use crate::adoption;
 use crate::emr::model::StartJobRun;
 use crate::emr::poll::Observation;
+use crate::emr::pool::Scope;
 use crate::memory::Memory;
 
 /// Everything that the decision depends on.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct View<'a> {
     /// The object, as fresh as we know it.
     pub run: &'a JobRun,
@@ -33,6 +36,12 @@ pub struct View<'a> {
     pub read_only: bool,
     /// Whether annotations may ask to take a run over.
     pub adoption: bool,
+    /// Who acts, and where; nobody may, if there is none.
+    pub scope: Option<&'a Scope>,
+    /// Where the run may have been started before its status has an id.
+    pub tried: Option<&'a Destination>,
+    /// Whether the object asks for another region than that.
+    pub elsewhere: bool,
 }
 
 /// The one thing to do next.
@@ -56,10 +65,13 @@ pub enum Step {
     Reopen,
     /// A reference isn't ready.
     AwaitReference,
-    /// The run may be submitted once the finalizer is there.
-    AddFinalizer,
-    /// The run may have been submitted before: look for it in this virtual cluster, and take it over.
+    /// The run may be submitted once the finalizer is there, and the object says where. Or it was, and has lost both.
+    AddFinalizer(Option<Destination>),
+    /// The run may have been submitted before: look for it in this virtual cluster, and take it over. If it isn't listed, the
+    /// same start is made there again with the same token.
     TakeOver(String),
+    /// The same, where no such start follows: what lists may lack has to be waited for.
+    RuleOut(String),
     /// Submit the run.
     Start(Box<StartJobRun>),
     /// Save the id that the service gave: nothing else comes before it.
@@ -109,8 +121,9 @@ impl Step {
             | Self::Missing
             | Self::Reopen
             | Self::AwaitReference
-            | Self::AddFinalizer
+            | Self::AddFinalizer(_)
             | Self::TakeOver(_)
+            | Self::RuleOut(_)
             | Self::Save(_)
             | Self::Observe(_)
             | Self::AwaitEnd(_)
@@ -149,6 +162,9 @@ fn decide(view: &View<'_>) -> Step {
     if let Some(submitted) = submitted(view) {
         return if has_final_state(run) {
             Step::Acknowledge
+        } else if !has_finalizer(run) && !view.read_only {
+            // Whoever replaces the object with its manifest takes it off; without it a deletion would leave the job behind.
+            Step::AddFinalizer(Destination::saved(run, &submitted.virtual_cluster_id))
         } else if tags_are_due(run) && !view.read_only && !has_ended(view.observation) {
             Step::Retag(submitted)
         } else {
@@ -182,28 +198,53 @@ fn unadopted(view: &View<'_>) -> Step {
     let run = view.run;
     if view.read_only {
         let looked = view.memory.never_started || view.memory.sought || !has_finalizer(run);
-        return match view.target.virtual_cluster.id().filter(|_| !looked) {
-            Some(id) => Step::Look(id.to_owned()),
+        return match whereabouts(view).filter(|_| !looked) {
+            Some(id) => Step::Look(id),
             None => Step::Missing,
         };
     }
     if has_final_state(run) {
         return Step::Reopen;
     }
-    // With our finalizer and without an id: an earlier process may have submitted the run, or it was in a life before a
-    // restore. This process knows when it put the finalizer on itself, and looks once else.
-    let unknown = has_finalizer(run) && !view.memory.never_started && !view.memory.sought;
+    // With our finalizer and without an id: an earlier process may have submitted the run, or this one without an answer, or
+    // it was in a life before a restore.
+    let may_exist = has_finalizer(run) && !view.memory.is_unstarted();
     match request::build(run, view.target) {
-        Err(request::Unfit::Invalid(why)) => Step::Refuse(why),
-        // Its job may run, whatever became of what it refers to.
-        Err(request::Unfit::Waiting) => match view.target.virtual_cluster.id() {
-            Some(id) if unknown => Step::TakeOver(id.to_owned()),
-            Some(_) | None => Step::AwaitReference,
+        // Its job may run, whatever became of its spec and of what it refers to since.
+        Err(why) => match (whereabouts(view).filter(|_| may_exist), why) {
+            (Some(id), _) => Step::RuleOut(id),
+            (None, Unfit::Invalid(why)) => Step::Refuse(why),
+            (None, Unfit::Waiting) => Step::AwaitReference,
         },
-        Ok(_) if !has_finalizer(run) => Step::AddFinalizer,
-        Ok(request) if unknown => Step::TakeOver(request.virtual_cluster_id),
-        Ok(request) => Step::Start(Box::new(request)),
+        Ok(request) if may_exist => existing_or_again(view, request),
+        Ok(request) => {
+            let here = view.scope.map(|scope| Destination::new(scope, &request.virtual_cluster_id));
+            let is_said = has_finalizer(run) && here.is_some() && Destination::of(run) == here;
+            if is_said { Step::Start(Box::new(request)) } else { Step::AddFinalizer(here) }
+        }
     }
+}
+
+/// The next step for a run that may be submitted, and may have been before.
+fn existing_or_again(view: &View<'_>, request: StartJobRun) -> Step {
+    let run = view.run;
+    match view.tried {
+        Some(tried) if view.elsewhere || tried.virtual_cluster_id != request.virtual_cluster_id => {
+            Step::RuleOut(tried.virtual_cluster_id.clone())
+        }
+        // Its token may be another: upstream's is forgotten, and the number of a restored one went with the status.
+        _ if !view.memory.sought && (request::is_restored(run) || !request::is_managed(run)) => {
+            Step::RuleOut(request.virtual_cluster_id)
+        }
+        _ if !view.memory.sought => Step::TakeOver(request.virtual_cluster_id),
+        _ => Step::Start(Box::new(request)),
+    }
+}
+
+/// The virtual cluster that a run without an id would be in, if there is one.
+fn whereabouts(view: &View<'_>) -> Option<String> {
+    let tried = view.tried.map(|tried| tried.virtual_cluster_id.as_str());
+    tried.or_else(|| view.target.virtual_cluster.id()).map(str::to_owned)
 }
 
 /// A run that has an id, and where it is can't be told: with its reference it may be, and until then it is neither
@@ -234,10 +275,7 @@ fn plan_deletion(view: &View<'_>) -> Step {
         {
             return Step::Adopt(Box::new(existing), Some(Box::new(Step::Release)));
         }
-        return match view.target.virtual_cluster.id() {
-            Some(id) => Step::Find(id.to_owned()),
-            None => Step::Release,
-        };
+        return whereabouts(view).map_or(Step::Release, Step::Find);
     };
     match view.observation {
         Some(Observation::Gone) => Step::Release,

@@ -92,6 +92,9 @@ fn each_plan(read_only: bool, mut look: impl FnMut(&JobRun, &Step)) {
                         retain: false,
                         read_only,
                         adoption: true,
+                        scope: None,
+                        tried: None,
+                        elsewhere: false,
                     };
                     look(&run, &plan(&view));
                 }
@@ -105,7 +108,7 @@ fn a_read_only_object_never_leads_to_a_change_at_aws() {
     let mut plans = 0;
     each_plan(true, |run, step| {
         plans += 1;
-        assert!(!step.changes_aws() && *step != Step::AddFinalizer, "{step:?} for {run:?}");
+        assert!(!step.changes_aws() && !matches!(step, Step::AddFinalizer(_)), "{step:?} for {run:?}");
     });
     assert!(plans > 1_000);
     let mut changes = 0;
@@ -122,9 +125,12 @@ fn what_asks_for_adopt_or_is_adopted_never_starts_a_run_of_its_own() {
         let is_managed = has(annotations::ORIGIN, "uid");
         let adopted = has(annotations::ADOPTED, "true");
         if adopted || (has(annotations::ADOPTION_POLICY, "adopt") && !is_managed) {
-            let leads =
-                matches!(step, Step::Start(_) | Step::AddFinalizer | Step::TakeOver(_) | Step::Reopen);
-            assert!(!leads, "{step:?} for {run:?}");
+            let leads = matches!(
+                step,
+                Step::Start(_) | Step::AddFinalizer(_) | Step::TakeOver(_) | Step::RuleOut(_) | Step::Reopen
+            );
+            let has_id = run.status.as_ref().is_some_and(|status| status.id.is_some());
+            assert!(!leads || has_id && matches!(step, Step::AddFinalizer(_)), "{step:?} for {run:?}");
             let Step::Adopt(_, otherwise) = step else { return };
             assert!(otherwise.as_deref().is_none_or(|step| *step == Step::Release), "{otherwise:?}");
         }

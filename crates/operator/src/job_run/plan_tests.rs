@@ -7,10 +7,12 @@ use emrcontainers_api::{JOB_RUN_FINALIZER, JobRun, annotations};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::destination::Destination;
 use super::model_tests::{a_run, seen};
 use super::plan::{Step, Submitted, View, asks_again, may_be_live, plan, retry, settled, virtual_cluster_of};
 use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::emr::poll::Observation;
+use crate::emr::pool::Scope;
 use crate::memory::Memory;
 
 fn in_state(state: &str, id: Option<&str>) -> JobRun {
@@ -53,7 +55,20 @@ fn step_in(
 ) -> Step {
     let execution_role = RoleTarget::Given("arn:aws:iam::123456789012:role/job".into());
     let target = Target { virtual_cluster, execution_role, default_tags: Vec::new() };
-    plan(&View { run, memory, observation, target: &target, retain: false, read_only: false, adoption: true })
+    let scope = Scope::new("123456789012", "us-west-2");
+    let tried = Destination::tried(run, memory);
+    plan(&View {
+        run,
+        memory,
+        observation,
+        target: &target,
+        retain: false,
+        read_only: false,
+        adoption: true,
+        scope: Some(&scope),
+        tried: tried.as_ref(),
+        elsewhere: false,
+    })
 }
 
 #[test]
@@ -175,4 +190,71 @@ fn a_run_with_an_id_is_neither_refused_nor_submitted_where_its_cluster_is_unknow
         run.spec.virtual_cluster_id = None;
         assert_eq!(step_in(&run, &Memory::default(), None, target), expected, "{state}");
     }
+}
+
+/// With our finalizer and what goes on with it, and without an id.
+fn marked(origin: Option<&str>, destination: Option<&str>) -> JobRun {
+    let mut run = a_run();
+    run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
+    let own = run.metadata.annotations.get_or_insert_default();
+    own.extend(origin.map(|origin| (annotations::ORIGIN.to_owned(), origin.to_owned())));
+    own.extend(destination.map(|there| (annotations::DESTINATION.to_owned(), there.to_owned())));
+    run
+}
+
+#[test]
+fn what_may_have_been_started_is_looked_for_where_it_was_and_ruled_out_where_no_token_protects_it() {
+    const HERE: Option<&str> = Some("123456789012/us-west-2/vc1");
+    const THERE: Option<&str> = Some("123456789012/us-west-2/vc0");
+    let unknown = Memory::default();
+    let unstarted = Memory { never_started: true, ..Memory::default() };
+    let unanswered =
+        Memory { sought: true, unanswered: Some(std::time::Instant::now()), ..Memory::default() };
+    let mut spoilt = marked(Some("uid"), HERE);
+    spoilt.spec.release_label = None;
+    let [here, there] = ["vc1", "vc0"].map(str::to_owned);
+    let look = |run: &JobRun, memory: &Memory<JobRun>| match step(run, memory, None) {
+        Step::Start(_) => Step::Rest,
+        step => step,
+    };
+    let (ruled_out, started) = (|cluster: &String| Step::RuleOut(cluster.clone()), Step::Rest);
+    for (what, run, memory, expected) in [
+        ("ours", &marked(Some("uid"), HERE), &unknown, Step::TakeOver(here.clone())),
+        ("ours, unanswered", &marked(Some("uid"), HERE), &unanswered, started.clone()),
+        ("upstream's", &marked(None, None), &unknown, ruled_out(&here)),
+        ("restored", &marked(Some("first"), HERE), &unknown, ruled_out(&here)),
+        ("moved", &marked(Some("uid"), THERE), &unknown, ruled_out(&there)),
+        ("moved, unanswered", &marked(Some("uid"), THERE), &unanswered, ruled_out(&there)),
+        ("spoilt", &spoilt, &unknown, ruled_out(&here)),
+        ("spoilt, unanswered", &spoilt, &unanswered, ruled_out(&here)),
+        ("deleted and moved", &deleted(marked(Some("uid"), THERE)), &unknown, Step::Find(there.clone())),
+        ("known not to be started", &marked(Some("uid"), HERE), &unstarted, started),
+    ] {
+        assert_eq!(look(run, memory), expected, "{what}");
+    }
+    for (what, run) in [("moved", marked(Some("uid"), THERE)), ("upstream's", marked(None, None))] {
+        let said = look(&run, &unstarted);
+        assert!(
+            matches!(&said, Step::AddFinalizer(Some(here)) if Some(here.text().as_str()) == HERE),
+            "{what}: {said:?}"
+        );
+    }
+    assert!(matches!(look(&spoilt, &unstarted), Step::Refuse(_)));
+}
+
+#[test]
+fn a_live_run_that_lost_its_finalizer_gets_it_back_and_one_that_has_ended_does_not() {
+    let without = |mut run: JobRun| {
+        run.metadata.finalizers = None;
+        run.status.get_or_insert_default().ack_resource_metadata = Some(AckResourceMetadata {
+            owner_account_id: "1".into(),
+            region: "r".into(),
+            ..AckResourceMetadata::default()
+        });
+        run
+    };
+    let live = step(&without(in_state(RUNNING, Some("job0"))), &Memory::default(), None);
+    assert!(matches!(&live, Step::AddFinalizer(Some(there)) if there.text() == "1/r/vc1"), "{live:?}");
+    let ended = step(&without(in_state(COMPLETED, Some("job0"))), &Memory::default(), None);
+    assert_eq!(ended, Step::Rest);
 }

@@ -61,7 +61,7 @@ pub fn is_restored(run: &JobRun) -> bool {
 
 /// The UID that the object had when our finalizer was put on: a restore brings both back and gives another UID. An object
 /// without the finalizer was never submitted, wherever its annotations come from.
-fn origin(run: &JobRun) -> String {
+pub fn origin(run: &JobRun) -> String {
     let annotated = run.annotations().get(annotations::ORIGIN).filter(|_| plan::has_finalizer(run));
     let is_uid = |text: &str| {
         (1..=MAX_ORIGIN_CHARS).contains(&text.len())

@@ -10,9 +10,9 @@ use super::act::Pass;
 use super::adoption::Existing;
 use super::hand_over::Sighting;
 use super::likeness::is_handed_over;
-use super::plan::{self, Step};
+use super::plan::{Step, is_to_be_started};
 use super::target::ClusterTarget;
-use super::{resolve, view};
+use super::{decide, resolve};
 use crate::context::{Context, Scopes};
 use crate::emr::model;
 use crate::memory::Memory;
@@ -31,15 +31,21 @@ impl Shadowed for JobRun {
             Ok(target) => target,
             Err(error) => return (Decision::Unknown, error.to_string()),
         };
-        let place = run.status.as_ref().and_then(|status| status.ack_resource_metadata.as_ref());
-        let memory = Memory::default();
-        let step = plan::plan(&view(run, &memory, None, &target, context));
-        let Acting { scope, told } = match context.acting(&**run, place, step.is_idle()) {
+        let (step, acting) = decide(run, &Memory::default(), None, &target, context);
+        let Acting { scope, told } = match acting {
             Ok(acting) => acting,
             Err(withheld) => return shadow::withheld(withheld),
         };
         let pass = Pass { run, uid: &uid, target: &target, scope: &scope, told: &told, context };
-        verdict(&pass, step).await
+        match step {
+            Step::RuleOut(cluster) => {
+                let ruled_out = Memory { sought: true, ..Memory::default() };
+                let (then, _) = decide(run, &ruled_out, None, &target, context);
+                let without = Box::pin(verdict(&pass, then)).await;
+                look(&pass, &cluster, without).await
+            }
+            step => verdict(&pass, step).await,
+        }
     }
 }
 
@@ -53,7 +59,10 @@ async fn verdict(pass: &Pass<'_>, step: Step) -> Verdict {
             _ => (Decision::Wait, "a reference isn't ready".to_owned()),
         },
         Step::Reopen => (Decision::Start, "it was refused before".to_owned()),
-        Step::AddFinalizer => (Decision::Start, "it was never submitted".to_owned()),
+        Step::AddFinalizer(_) if !is_to_be_started(pass.run) => {
+            (Decision::Observe, "it lost its finalizer".to_owned())
+        }
+        Step::AddFinalizer(_) => (Decision::Start, "it was never submitted".to_owned()),
         Step::Start(request) => (Decision::Start, in_cluster(&request.virtual_cluster_id)),
         Step::Save(submission) => (Decision::Observe, format!("job run {}", submission.id)),
         Step::Retag(submitted) => {
@@ -64,7 +73,9 @@ async fn verdict(pass: &Pass<'_>, step: Step) -> Verdict {
             (Decision::Cancel, format!("the object goes, and with it job run {}", submitted.id))
         }
         Step::Release => (Decision::Release, "no live run can belong to the object".to_owned()),
-        Step::TakeOver(cluster) => look(pass, &cluster, (Decision::Start, in_cluster(&cluster))).await,
+        Step::TakeOver(cluster) | Step::RuleOut(cluster) => {
+            look(pass, &cluster, (Decision::Start, in_cluster(&cluster))).await
+        }
         Step::Find(cluster) => {
             let released = (Decision::Release, format!("no run of it is in virtual cluster {cluster}"));
             look(pass, &cluster, released).await
@@ -83,12 +94,13 @@ fn in_cluster(id: &str) -> String {
 
 /// Looks for a run that was started before.
 async fn look(pass: &Pass<'_>, virtual_cluster_id: &str, without: Verdict) -> Verdict {
-    if is_handed_over(pass.run) && !pass.context.lists_are_settled() {
+    let is_settled = pass.context.lists_are_settled();
+    if is_handed_over(pass.run) && !is_settled {
         return (Decision::Unknown, "lists may lack a run that was started just now".to_owned());
     }
     let goes = pass.run.metadata.deletion_timestamp.is_some();
     let of = |run: &model::JobRun| format!("job run {}, which is {}", run.id, run.state);
-    match pass.sight(virtual_cluster_id).await {
+    match pass.sight(virtual_cluster_id, is_settled).await {
         Ok(Sighting::None) => without,
         Ok(Sighting::Run(run)) if goes && is_final(&run.state) => (Decision::Release, of(&run)),
         Ok(Sighting::Run(run)) if goes => (Decision::Cancel, of(&run)),
