@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use emrcontainers_api::job_run::{PENDING, is_final};
 use emrcontainers_api::status::AckResourceMetadata;
@@ -16,16 +16,14 @@ use super::destination::Destination;
 use super::plan::{self, Submitted};
 use super::report::{Reported, report, tags_of};
 use super::request;
-use super::status::{Manner, Situation, Submission, Tags};
+use super::status::{Manner, Situation, Tags};
 use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::context::Context;
 use crate::emr::error::{Class, EmrError};
-use crate::emr::limit::{Kind as TurnKind, RunKey, Turn};
-use crate::emr::model::StartJobRun;
+use crate::emr::limit::RunKey;
 use crate::emr::poll::{Observation, Tracked};
 use crate::emr::pool::Scope;
 use crate::event::reason;
-use crate::memory::Memory;
 use crate::pass::{Next, PassError, Progress};
 use crate::scope::decide::{Told, Withheld};
 use crate::timing;
@@ -142,143 +140,6 @@ impl Pass<'_> {
                 Ok(Progress::Again(newer))
             }
             Written::Gone => Ok(self.rest()),
-        }
-    }
-
-    /// Submits the run when its turn has come.
-    pub async fn start(&self, request: StartJobRun) -> Result {
-        let client = self.context.pool.client(self.scope);
-        let Memory { never_started, unanswered, failures, .. } = self.context.job_runs.get(self.uid);
-        // A write that had no answer may have been done, and the watch may not have told of it yet: that the run was refused,
-        // say. Nothing is started on what is out of date.
-        if failures > 0 {
-            match write::newer(&self.context.writer, &**self.run).await? {
-                Written::Done(_) => {}
-                Written::Conflict(newer) => {
-                    self.context.job_runs.wrote(&newer);
-                    return Ok(Progress::Again(newer));
-                }
-                Written::Gone => return Ok(self.rest()),
-            }
-        }
-        let grant = match self.ask_for_turn(TurnKind::Start, !never_started) {
-            Turn::Granted(grant) => grant,
-            Turn::Queued(place) => return self.await_turn(TurnKind::Start, place).await,
-        };
-        // From here on the run may exist, whatever comes back.
-        self.context.job_runs.update(self.uid, |memory| {
-            memory.never_started = false;
-            memory.sought = true;
-            memory.unanswered = Some(Instant::now());
-        });
-        let overrides = request.configuration_overrides.clone();
-        let virtual_cluster_id = request.virtual_cluster_id.clone();
-        let created = match client.start_job_run(grant, request).await {
-            Ok(created) => created,
-            Err(error) => {
-                let is_answered = error.proves_nothing_was_done();
-                self.context.job_runs.update(self.uid, |memory| {
-                    memory.never_started = never_started && is_answered;
-                    memory.unanswered = if is_answered { unanswered } else { Some(Instant::now()) };
-                });
-                // An earlier try may have been accepted and its reply lost; the service may refuse to repeat it.
-                let may_exist = (!never_started || !is_answered) && self.is_for_good(&error);
-                let is_settled = self.lists_are_settled();
-                let sought = if may_exist { self.seek(&virtual_cluster_id).await } else { Ok(None) };
-                return match sought {
-                    Ok(None) if may_exist && !is_settled => {
-                        Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK)))
-                    }
-                    Ok(None) => self.start_failed(&error).await,
-                    Ok(Some(job)) => Ok(self.found(job, &virtual_cluster_id)),
-                    Err(error) => self.failed(&error).await,
-                };
-            }
-        };
-        let virtual_cluster_id = created.virtual_cluster_id.unwrap_or(virtual_cluster_id);
-        let submission = Submission {
-            place: self.place(&virtual_cluster_id, &created.id, created.arn),
-            id: created.id,
-            virtual_cluster_id,
-            overrides,
-            found: None,
-            generation: self.generation_of_start(never_started),
-            advice: None,
-        };
-        Ok(self.accepted(submission))
-    }
-
-    /// The generation whose tags a run has that was started now. A start that may have been made before, of an object that
-    /// was edited, may have brought the run with the tags of back then.
-    fn generation_of_start(&self, never_started: bool) -> Option<i64> {
-        let generation = self.run.metadata.generation;
-        if never_started || generation == Some(1) { generation } else { Some(0) }
-    }
-
-    /// Remembers the id that the service gave; it is saved in the next step, behind the starts of others.
-    fn accepted(&self, submission: Submission) -> Progress<JobRun> {
-        let created = self.run.creation_timestamp().map(|time| self.context.now().duration_since(time.0));
-        self.context.metrics.submitted(created.map(jiff::SignedDuration::unsigned_abs).unwrap_or_default());
-        tracing::info!(id = submission.id, "job run submitted");
-        // What it does until its id is saved is seen, and is saved with it.
-        let tracked = Tracked {
-            run_id: submission.id.clone(),
-            key: self.key(),
-            just_started: true,
-            state: Some(PENDING.to_owned()),
-            created_at: None,
-        };
-        self.context.poller.track(self.scope, &submission.virtual_cluster_id, tracked);
-        self.context.job_runs.update(self.uid, |memory| {
-            memory.submission = Some(Box::new(submission));
-            memory.unanswered = None;
-        });
-        Progress::Started
-    }
-
-    /// Whether a start that failed so is over. A cluster that was named by its id can't come back; one that is referred to is
-    /// replaced by its object.
-    fn is_for_good(&self, error: &EmrError) -> bool {
-        let given = matches!(self.target.virtual_cluster, ClusterTarget::Given(_));
-        error.class == Class::Refused || error.class == Class::NotFound && given
-    }
-
-    async fn start_failed(&self, error: &EmrError) -> Result {
-        let message = error.to_string();
-        match error.class {
-            Class::Throttled => Ok(Progress::End(Next::After(timing::AFTER_THROTTLE))),
-            Class::Refused => self.refuse(&message).await,
-            Class::NotFound if self.is_for_good(error) => {
-                let why =
-                    format!("spec.virtualClusterID: {message}; give the id of a running virtual cluster");
-                self.refuse(&why).await
-            }
-            Class::Transient
-            | Class::NotFound
-            | Class::AccessDenied
-            | Class::Retryable
-            | Class::NotCancellable
-            | Class::AlreadyTerminated
-            | Class::NamespaceTaken => self.report_then(&Situation::Trouble(&message), Next::Backoff).await,
-        }
-    }
-
-    /// Saves the id that the service gave. It stays in memory until then: if the write fails, the call isn't repeated.
-    pub async fn save(&self, submission: Submission, observation: Option<&Observation>) -> Result {
-        let seen = match observation {
-            Some(Observation::Run(seen)) => Some(seen),
-            Some(Observation::Gone) | None => submission.found.as_ref(),
-        };
-        match self.report(&Situation::Submitted(&submission, seen)).await? {
-            Reported::Said(run) => {
-                self.context.job_runs.update(self.uid, |memory| {
-                    memory.submission = None;
-                    memory.sought = false;
-                });
-                Ok(Progress::Again(run))
-            }
-            Reported::Conflict(newer) => Ok(Progress::Again(newer)),
-            Reported::Gone => Ok(self.rest()),
         }
     }
 

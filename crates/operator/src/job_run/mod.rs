@@ -26,6 +26,7 @@ mod request_tests;
 mod retag;
 pub mod role;
 mod shadow;
+mod start;
 pub mod status;
 #[cfg(test)]
 mod status_tests;
