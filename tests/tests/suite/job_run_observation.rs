@@ -151,8 +151,12 @@ fn ensure_only_ours(run: &DynamicObject) -> Result<()> {
                 "{fields}"
             );
             let annotations = metadata.get("f:annotations").map(keys).unwrap_or_default();
-            let origin = "f:emrcontainers.services.k8s.aws/origin";
-            ensure!(annotations.iter().all(|key| key == "." || key == origin), "{fields}");
+            let ours = [
+                ".",
+                "f:emrcontainers.services.k8s.aws/destination",
+                "f:emrcontainers.services.k8s.aws/origin",
+            ];
+            ensure!(annotations.iter().all(|key| ours.contains(&key.as_str())), "{fields}");
         }
     }
     Ok(())
