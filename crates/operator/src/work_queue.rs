@@ -26,8 +26,15 @@ pub enum Class {
 /// Where an object is.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    Waiting(Class),
-    Running { lane: Class, again: Option<Class> },
+    /// In the lane that it was first asked for in, unless its turn has come since.
+    Waiting {
+        lane: Class,
+        class: Class,
+    },
+    Running {
+        lane: Class,
+        again: Option<Class>,
+    },
 }
 
 /// The objects that wait for a pass or have one.
@@ -60,6 +67,15 @@ impl<T> Lane<T> {
     /// Since when the first one waits.
     fn since(&self) -> Option<Instant> {
         self.waiting.front().map(|(_, since)| *since)
+    }
+}
+
+impl<T: PartialEq> Lane<T> {
+    /// Takes an object out, and says since when it has waited. It is searched for: that is as rare as a call is granted to
+    /// an object that waits for something else.
+    fn take(&mut self, object: &T) -> Option<Instant> {
+        let place = self.waiting.iter().position(|(waiting, _)| waiting == object)?;
+        self.waiting.remove(place).map(|(_, since)| since)
     }
 }
 
@@ -96,8 +112,13 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// Asks for a pass; another one follows if one is under way. Says whether it wasn't asked for yet.
     pub fn push(&mut self, object: T, class: Class, now: Instant) -> bool {
         match self.places.get_mut(&object) {
-            Some(Place::Waiting(waiting)) => {
-                *waiting = (*waiting).max(class);
+            Some(Place::Waiting { lane, class: highest }) => {
+                *highest = (*highest).max(class);
+                if class == Class::Turn && *lane != Class::Turn {
+                    let before = std::mem::replace(lane, Class::Turn);
+                    let since = self.lanes.of(before).take(&object).unwrap_or(now);
+                    self.lanes.turn.waiting.push_back((object, since));
+                }
                 false
             }
             Some(Place::Running { again, .. }) => {
@@ -106,7 +127,7 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
                 is_new
             }
             None => {
-                self.places.insert(object.clone(), Place::Waiting(class));
+                self.places.insert(object.clone(), Place::Waiting { lane: class, class });
                 self.lanes.of(class).waiting.push_back((object, now));
                 true
             }
@@ -201,7 +222,7 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// Drops everything that waits and may be left to the next process.
     pub fn leave(&mut self) {
         self.places.retain(|_, place| match place {
-            Place::Waiting(class) => *class == Class::Save,
+            Place::Waiting { class, .. } => *class == Class::Save,
             Place::Running { again, .. } => {
                 *again = again.filter(|class| *class == Class::Save);
                 true
@@ -273,6 +294,28 @@ mod tests {
         assert_eq!(taken(&mut queue, now), [21]);
         queue.done(&21, now);
         assert_eq!(taken(&mut queue, now), [2]);
+    }
+
+    #[test]
+    fn an_object_that_waits_already_goes_first_as_well_once_its_turn_has_come() {
+        for before in [Class::Start, Class::Rest] {
+            let (mut queue, now) = (WorkQueue::new(2), Instant::now());
+            for start in 1..=3 {
+                queue.push(start, Class::Start, now);
+            }
+            assert_eq!(queue.pop(now), Some((1, now)));
+            queue.push(21, before, now);
+            let later = now + Duration::from_millis(1);
+            assert!(!queue.push(21, Class::Turn, later), "it was asked for before");
+            assert_eq!(queue.pop(later), Some((21, now)), "first of all, and it has waited for so long");
+            queue.push(21, Class::Rest, later);
+            queue.done(&1, later);
+            queue.done(&21, later);
+            assert_eq!(taken(&mut queue, later), [21, 2], "once for what it was pushed for meanwhile");
+            queue.done(&2, later);
+            queue.done(&21, later);
+            assert_eq!((taken(&mut queue, later), queue.lengths()), (vec![3], (0, 1)));
+        }
     }
 
     #[test]
