@@ -104,6 +104,11 @@ struct Core {
 }
 
 impl Core {
+    /// How many wait, for whichever call.
+    fn waiting(&self) -> usize {
+        self.starts.waiting() + self.cancels.waiting()
+    }
+
     fn turns(&mut self, kind: Kind) -> &mut Turns {
         self.split(kind).0
     }
@@ -187,6 +192,7 @@ impl Limiter {
         let now = self.now();
         let mut guard = self.core();
         let core = &mut *guard;
+        let before = core.waiting();
         let (turns, buckets) = core.split(kind);
         match turns.request(key, priority, || buckets.take(kind.operation(), now)) {
             Answer::Granted => {
@@ -198,7 +204,7 @@ impl Limiter {
             }
             Answer::Queued { position } => {
                 let waiting = turns.waiting();
-                self.shared.observer.waiting(kind, waiting);
+                self.tell_waiting(before, core);
                 if core.serving {
                     self.shared.changed.notify_one();
                 } else {
@@ -224,7 +230,9 @@ impl Limiter {
     /// Drops the key from both queues: it needs no call any more. Says whether it was in one.
     pub fn forget(&self, uid: &str) -> bool {
         let mut core = self.core();
+        let before = core.waiting();
         let known = core.starts.forget(uid) | core.cancels.forget(uid);
+        self.tell_waiting(before, &core);
         drop(core);
         if known {
             self.shared.changed.notify_one();
@@ -264,21 +272,30 @@ impl Limiter {
         let now = self.now();
         let mut guard = self.core();
         let core = &mut *guard;
+        let before = core.waiting();
         let mut again_in = None;
         for kind in [Kind::Cancel, Kind::Start] {
             let (turns, buckets) = core.split(kind);
             let served = turns.serve(now, || buckets.take(kind.operation(), now));
-            if !served.woken.is_empty() {
-                self.shared.observer.waiting(kind, turns.waiting());
-            }
             for key in served.woken {
                 // Nobody listens any more when the process ends.
                 let _ = self.shared.wake.send(key);
             }
             again_in = [again_in, served.again_in].into_iter().flatten().min();
         }
+        self.tell_waiting(before, core);
         core.serving = again_in.is_some();
         again_in
+    }
+
+    /// Tells by how much the number of those who wait has changed: others add theirs to it.
+    fn tell_waiting(&self, before: usize, core: &Core) {
+        let difference = |from: usize, to: usize| i64::try_from(to.saturating_sub(from)).unwrap_or(i64::MAX);
+        let now = core.waiting();
+        let change = difference(before, now) - difference(now, before);
+        if change != 0 {
+            self.shared.observer.waiting(change);
+        }
     }
 }
 

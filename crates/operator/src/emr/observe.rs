@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::error::EmrError;
-use super::limit::Kind;
 use super::operation::Operation;
 use crate::metrics::HintOutcome;
 
@@ -19,9 +18,9 @@ pub trait Observer: Send + Sync {
         let _ = (operation, error);
     }
 
-    /// So many starts or cancels of a scope wait for quota now.
-    fn waiting(&self, kind: Kind, waiting: usize) {
-        let _ = (kind, waiting);
+    /// The number of starts and cancels that wait for quota in all scopes has changed by this much.
+    fn waiting(&self, change: i64) {
+        let _ = change;
     }
 
     /// A poller has looked at a virtual cluster, which took so many pages and woke so many runs.
