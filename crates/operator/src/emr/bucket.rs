@@ -32,6 +32,11 @@ const SLOWEST: Duration = Duration::from_secs(30);
 /// For how long after a write has been turned away by the shared bucket reads leave the bucket alone. The write comes
 /// back as soon as there is a token; this covers that it comes a little late, and ends when it never does.
 const WRITES_FIRST: Duration = Duration::from_millis(500);
+/// After how long without a read through the shared bucket the next token is a read's, however many writes wait: runs that
+/// go are to be seen too.
+const READS_WAIT: Duration = Duration::from_secs(1);
+/// For how long after that token has come writes leave it to the read. A read that comes later tries the next one.
+const READ_FIRST: Duration = Duration::from_millis(50);
 
 /// A clock that is told the time.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +105,9 @@ pub(super) struct Buckets {
     lanes: BTreeMap<Operation, Lane>,
     all: Option<Governor>,
     writes_first_until: Duration,
+    /// Since when reads have been turned away for writes, and none let through.
+    reads_wait_since: Option<Duration>,
+    read_first_until: Duration,
 }
 
 impl Buckets {
@@ -129,7 +137,14 @@ impl Buckets {
         if let Quotas::PerOperation { all, .. } = quotas {
             shared = governor(*all, &clock);
         }
-        Self { clock, lanes, all: shared, writes_first_until: Duration::ZERO }
+        Self {
+            clock,
+            lanes,
+            all: shared,
+            writes_first_until: Duration::ZERO,
+            reads_wait_since: None,
+            read_first_until: Duration::ZERO,
+        }
     }
 
     /// Lets one call through, or says after how long to ask again.
@@ -147,23 +162,42 @@ impl Buckets {
             check(lane.bucket.as_ref(), now)?;
             lane.holds_token = true;
         }
-        let writes_first = self.writes_first_until.saturating_sub(now);
-        if !operation.is_write() && !writes_first.is_zero() {
-            return Err(writes_first);
-        }
-        if let Err(wait) = check(self.all.as_ref(), now) {
-            if operation.is_write() {
-                self.writes_first_until = now + wait + WRITES_FIRST;
-            }
-            return Err(wait);
-        }
-        if operation.is_write() {
-            self.writes_first_until = Duration::ZERO;
-        }
+        self.take_shared(operation.is_write(), now)?;
+        let Some(lane) = self.lanes.get_mut(&operation) else { return Ok(()) };
         lane.holds_token = false;
         if let Some(brake) = &mut lane.brake {
             brake.next = now + brake.gap_at(now);
         }
+        Ok(())
+    }
+
+    /// Takes a shared token: writes go before reads, but for one read now and then.
+    fn take_shared(&mut self, is_write: bool, now: Duration) -> Result<(), Duration> {
+        if is_write {
+            let read_first = self.read_first_until.saturating_sub(now);
+            if !read_first.is_zero() {
+                return Err(read_first);
+            }
+            check(self.all.as_ref(), now).inspect_err(|wait| {
+                self.writes_first_until = now + *wait + WRITES_FIRST;
+            })?;
+            self.writes_first_until = Duration::ZERO;
+            return Ok(());
+        }
+        let writes_first = self.writes_first_until.saturating_sub(now);
+        if writes_first.is_zero() {
+            check(self.all.as_ref(), now)?;
+        } else {
+            let waited = now.saturating_sub(*self.reads_wait_since.get_or_insert(now));
+            if waited < READS_WAIT {
+                return Err(writes_first.min(READS_WAIT.saturating_sub(waited)));
+            }
+            check(self.all.as_ref(), now).inspect_err(|wait| {
+                self.read_first_until = now + *wait + READ_FIRST;
+            })?;
+        }
+        self.reads_wait_since = None;
+        self.read_first_until = Duration::ZERO;
         Ok(())
     }
 
@@ -201,111 +235,5 @@ fn check(bucket: Option<&Governor>, now: Duration) -> Result<(), Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn seconds(seconds: f64) -> Duration {
-        Duration::from_secs_f64(seconds)
-    }
-
-    fn taken(buckets: &mut Buckets, operation: Operation, now: Duration) -> usize {
-        (0..1000).take_while(|_| buckets.take(operation, now).is_ok()).count()
-    }
-
-    #[test]
-    fn a_burst_takes_the_bucket_and_then_the_refill() {
-        let mut buckets = Buckets::new(&Quotas::documented());
-        assert_eq!(taken(&mut buckets, Operation::StartJobRun, Duration::ZERO), 22);
-        assert_eq!(buckets.take(Operation::StartJobRun, Duration::ZERO), Err(seconds(1.0)));
-        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(0.99)), 0);
-        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(10.0)), 10);
-    }
-
-    #[test]
-    fn all_operations_draw_from_the_shared_bucket() {
-        let mut buckets = Buckets::new(&Quotas::parse("all=1:34").unwrap());
-        assert_eq!(taken(&mut buckets, Operation::ListJobRuns, Duration::ZERO), 30);
-        assert_eq!(taken(&mut buckets, Operation::TagResource, Duration::ZERO), 0);
-        assert_eq!(taken(&mut buckets, Operation::TagResource, seconds(1.0)), 1);
-    }
-
-    #[test]
-    fn a_write_that_waits_for_the_shared_bucket_goes_before_a_read() {
-        let mut buckets = Buckets::new(&Quotas::parse("all=1:3").unwrap());
-        assert_eq!(taken(&mut buckets, Operation::ListJobRuns, Duration::ZERO), 2);
-        assert!(buckets.take(Operation::StartJobRun, seconds(0.5)).is_err());
-        assert!(buckets.take(Operation::ListJobRuns, seconds(1.0)).is_err());
-        assert_eq!(buckets.take(Operation::StartJobRun, seconds(1.0)), Ok(()));
-        assert_eq!(buckets.take(Operation::ListJobRuns, seconds(2.0)), Ok(()));
-        // A write that never comes back doesn't hold up reads for ever.
-        assert!(buckets.take(Operation::CancelJobRun, seconds(2.5)).is_err());
-        assert!(buckets.take(Operation::ListJobRuns, seconds(3.0)).is_err());
-        assert_eq!(buckets.take(Operation::ListJobRuns, seconds(4.0)), Ok(()));
-    }
-
-    #[test]
-    fn without_quotas_nothing_waits_until_aws_throttles() {
-        let mut buckets = Buckets::new(&Quotas::Off);
-        assert_eq!(taken(&mut buckets, Operation::StartJobRun, Duration::ZERO), 1000);
-        buckets.slow_down(Operation::StartJobRun, seconds(1.0));
-        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(1.0)), 0);
-        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(1.1)), 1);
-        assert_eq!(taken(&mut buckets, Operation::CancelJobRun, seconds(1.1)), 1000);
-        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(22.0)), 1000);
-    }
-
-    #[test]
-    fn throttle_replies_halve_the_pace_each_time_but_once_an_incident() {
-        let mut buckets = Buckets::new(&Quotas::documented());
-        for _ in 0..10 {
-            buckets.slow_down(Operation::StartJobRun, Duration::ZERO);
-        }
-        assert_eq!(buckets.take(Operation::StartJobRun, Duration::ZERO), Err(seconds(2.0)));
-        assert_eq!(buckets.take(Operation::StartJobRun, seconds(2.0)), Ok(()));
-        buckets.slow_down(Operation::StartJobRun, seconds(2.0));
-        let wait = buckets.take(Operation::StartJobRun, seconds(2.0)).unwrap_err();
-        assert!(wait > seconds(3.5) && wait <= seconds(4.0), "{wait:?}");
-        for second in 1..100 {
-            buckets.slow_down(Operation::StartJobRun, seconds(f64::from(second) * 2.0));
-        }
-        assert!(buckets.take(Operation::StartJobRun, seconds(200.0)).unwrap_err() <= SLOWEST);
-        assert_eq!(taken(&mut buckets, Operation::StartJobRun, seconds(400.0)), 22);
-    }
-
-    #[test]
-    fn odd_quotas_are_taken_as_they_can_be() {
-        for text in ["StartJobRun=1e-300:4294967295", "StartJobRun=1e300:1", "all=1e-9:1,StartJobRun=1e-9:1"]
-        {
-            let mut buckets = Buckets::new(&Quotas::parse(text).unwrap());
-            assert!(taken(&mut buckets, Operation::StartJobRun, Duration::ZERO) >= 1, "{text}");
-            buckets.slow_down(Operation::StartJobRun, Duration::ZERO);
-            let _ = buckets.take(Operation::StartJobRun, seconds(1e6));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_schedule_gets_more_than_bucket_and_refill(
-            refill in 0.1_f64..50.0,
-            size in 1_u32..60,
-            steps in prop::collection::vec((0_u64..3000, 0_usize..2), 1..300),
-        ) {
-            let quotas = Quotas::parse(&format!("StartJobRun={refill}:{size},all={}:{}", refill * 1.5, size)).unwrap();
-            let mut buckets = Buckets::new(&quotas);
-            let mut now = Duration::ZERO;
-            let (mut starts, mut all) = (0.0, 0.0);
-            for (millis, which) in steps {
-                now += Duration::from_millis(millis);
-                let operation = [Operation::StartJobRun, Operation::TagResource][which];
-                if buckets.take(operation, now).is_ok() {
-                    all += 1.0;
-                    starts += if which == 0 { 1.0 } else { 0.0 };
-                }
-                let most = |refill: f64| f64::from(size) + refill * now.as_secs_f64() + 1e-3;
-                prop_assert!(starts <= most(refill) && all <= most(refill * 1.5), "{starts} {all} {now:?}");
-            }
-        }
-    }
-}
+#[path = "bucket_tests.rs"]
+mod tests;
