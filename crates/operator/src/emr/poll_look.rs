@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::poll_pace::since;
-use super::poll_run::{ENDED, LIVE};
+use super::poll_run::{ENDED, LIVE, back};
 
 /// All states but RUNNING.
 const MOVED: [&str; 6] = ["PENDING", "SUBMITTED", "CANCEL_PENDING", "COMPLETED", "FAILED", "CANCELLED"];
@@ -13,8 +13,17 @@ const MOVED: [&str; 6] = ["PENDING", "SUBMITTED", "CANCEL_PENDING", "COMPLETED",
 pub(super) const SLACK: Duration = Duration::from_secs(2);
 /// A guess at the page size of lists until a list has had two pages.
 const PAGE: usize = 100;
+/// A list of what was created in so long is worth a try, even if a longer one was too long.
+const SHORT: Duration = Duration::from_mins(10);
 /// For how long it holds that a list was too long to be read to its end.
 pub(super) const TOO_LONG_FOR: Duration = Duration::from_mins(10);
+
+/// Up to so many missing runs are described when it isn't known how long the list of ended ones is.
+const FEW: usize = 3;
+/// How many pages of a list of unknown length are worth a try: at least what takes two seconds of its quota, for many
+/// missing runs what takes as long as to describe them, which has four times the quota; at most what its bucket holds.
+const PAGES_WORTH_A_TRY: (u32, u32) = (10, 100);
+const DESCRIBED_IN_THE_TIME_OF_A_PAGE: usize = 4;
 
 /// What to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +124,29 @@ impl Sizes {
         usize::try_from(estimate.items as u128 * span / then).ok().map(|items| self.pages(items))
     }
 
+    /// Whether the list of what has ended since then was too long to be read to its end, some time ago.
+    pub(super) fn is_too_long(&self, oldest: Timestamp, now: Timestamp) -> bool {
+        self.moved.is_some_and(|estimate| !estimate.complete) && self.moved_pages(oldest, now).is_some()
+    }
+
+    /// Whether to describe so many runs, the oldest of which was created then, costs less than to list what has ended.
+    pub(super) fn are_few(&self, runs: usize, oldest: Timestamp, now: Timestamp) -> bool {
+        let few = match self.moved_pages(oldest, now) {
+            Some(pages) => pages as usize - 1,
+            None if since(oldest, now) < SHORT => 0,
+            None => FEW,
+        };
+        runs <= few
+    }
+
+    /// How many pages of the list of what has ended are worth a try for so many runs; the rest of them is described then.
+    pub(super) fn pages_worth_a_try(&self, runs: usize, oldest: Timestamp, now: Timestamp) -> u32 {
+        let (least, most) = PAGES_WORTH_A_TRY;
+        let in_their_time = u32::try_from(runs / DESCRIBED_IN_THE_TIME_OF_A_PAGE).unwrap_or(most);
+        let known = self.moved_pages(oldest, now).unwrap_or_default().saturating_mul(2);
+        in_their_time.clamp(least, most).max(known)
+    }
+
     pub(super) fn set_back(&mut self, now: Timestamp) {
         self.moved = self.moved.filter(|estimate| estimate.at <= now);
     }
@@ -145,8 +177,13 @@ impl Sizes {
             }
             Kind::Ended => {
                 self.last_pages += listed.pages;
-                // Nearly a moved look, as far as there is nothing better.
-                if listed.complete && self.moved.is_none_or(|known| known.since >= since) {
+                if !listed.complete {
+                    // Of the last minutes it may still be read.
+                    let since = since.max(back(now, SHORT));
+                    let items = listed.items.max(self.page() * pages);
+                    self.moved = Some(Estimate { items, since, complete: false, at: now });
+                } else if self.moved.is_none_or(|known| known.since >= since) {
+                    // Nearly a moved look, as far as there is nothing better.
                     self.moved = Some(Estimate { items: listed.items, since, complete: true, at: now });
                 }
             }

@@ -33,8 +33,6 @@ const CONFIRM_AFTER_LOOKS: u32 = 60;
 const CONFIRM_AFTER: Duration = Duration::from_mins(10);
 /// How many runs are described after a look at most; the others are after the next.
 const MOST_DESCRIBED: usize = 50;
-/// Up to so many missing runs are described when it isn't known how long the list of ended ones is.
-const FEW: usize = 3;
 
 /// What changed.
 #[derive(Debug, Default)]
@@ -257,16 +255,12 @@ impl Book {
             self.ends.pop_front();
         }
         let mut follow_up = FollowUp { list: None, describe: std::mem::take(&mut self.unexplained) };
-        if listed.complete {
-            match look.kind {
-                Kind::Live => self.follow_missing(look, &mut follow_up, now),
-                Kind::Moved => self.infer_running(look, &mut follow_up, effects, now),
-                Kind::Hinted => {}
-                Kind::Ended => {
-                    let lost = self.missing(look).filter(|(_, run)| run.may_be_described(now));
-                    follow_up.describe.extend(lost.map(|(id, _)| id.clone()));
-                }
-            }
+        match look.kind {
+            Kind::Live if listed.complete => self.follow_missing(look, &mut follow_up, now),
+            Kind::Moved if listed.complete => self.infer_running(look, &mut follow_up, effects, now),
+            // What it doesn't show, or would have shown further on, is asked for by itself.
+            Kind::Ended => self.describe_missing(look, &mut follow_up, now),
+            Kind::Live | Kind::Moved | Kind::Hinted => {}
         }
         follow_up.describe.truncate(MOST_DESCRIBED);
         follow_up
@@ -279,21 +273,31 @@ impl Book {
 
     /// After a live look: what is missing has ended, or is so new that lists don't have it yet.
     fn follow_missing(&self, look: &Look, follow_up: &mut FollowUp, now: Timestamp) {
-        let missing: Vec<_> =
-            self.missing(look).filter(|(_, run)| !run.seen || run.may_be_described(now)).collect();
-        let Some(oldest) = missing.iter().map(|(_, run)| run.born).min() else { return };
-        let few = match self.sizes.moved_pages(oldest, now) {
-            Some(pages) => pages as usize - 1,
-            None if since(oldest, now) < CONFIRM_AFTER => 0,
-            None => FEW,
+        // Those for whom the list is too long are described, also after a list for the others.
+        let missing: Vec<_> = self
+            .missing(look)
+            .filter(|(_, run)| !run.seen || run.may_be_described(now))
+            .filter(|(_, run)| !self.sizes.is_too_long(run.born, now))
+            .collect();
+        let Some(oldest) = missing.iter().map(|(_, run)| run.born).min() else {
+            return self.describe_missing(look, follow_up, now);
         };
-        if missing.len() <= few && missing.iter().all(|(_, run)| run.may_be_described(now)) {
-            follow_up.describe.extend(missing.into_iter().map(|(id, _)| id.clone()));
-            return;
+        if self.sizes.are_few(missing.len(), oldest, now)
+            && missing.iter().all(|(_, run)| run.may_be_described(now))
+        {
+            return self.describe_missing(look, follow_up, now);
         }
+        let max_pages = self.sizes.pages_worth_a_try(missing.len(), oldest, now);
         // The same number: what the live look has shown isn't missing in this one.
         let created_after = back(oldest, SLACK);
-        follow_up.list = Some(Look { kind: Kind::Ended, created_after, max_pages: u32::MAX, ..look.clone() });
+        follow_up.list = Some(Look { kind: Kind::Ended, created_after, max_pages, ..look.clone() });
+    }
+
+    /// Asks for what a list didn't show, the oldest first: the list of what is left gets shorter with each.
+    fn describe_missing(&self, look: &Look, follow_up: &mut FollowUp, now: Timestamp) {
+        let mut missing: Vec<_> = self.missing(look).filter(|(_, run)| run.may_be_described(now)).collect();
+        missing.sort_unstable_by_key(|(_, run)| run.born);
+        follow_up.describe.extend(missing.into_iter().map(|(id, _)| id.clone()));
     }
 
     /// After a moved look: what is missing runs.
