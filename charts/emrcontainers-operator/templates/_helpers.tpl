@@ -51,18 +51,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- .Values.leaderElection.namespace | default .Release.Namespace -}}
 {{- end -}}
 
-{{- /* What the operator may do with the objects that it runs. Finalizers and annotations are changed by patching the
-object; `update` is for clients of the status and of the object that replace rather than patch. */ -}}
+{{- /* What the operator may do with the objects that it runs, and no more: it patches finalizers and annotations, and
+replaces the status. */ -}}
 {{- define "operator.rules" -}}
 {{- if .Values.readOnly }}
 {{- include "operator.readerRules" . }}
 {{- else -}}
 - apiGroups: [emrcontainers.services.k8s.aws]
   resources: [jobruns, virtualclusters]
-  verbs: [get, list, watch, patch, update]
+  verbs: [get, list, watch, patch]
 - apiGroups: [emrcontainers.services.k8s.aws]
   resources: [jobruns/status, virtualclusters/status]
-  verbs: [get, patch, update]
+  verbs: [update]
 # The objects of ACK's IAM controller that runs refer to as spec.executionRoleRef.
 - apiGroups: [iam.services.k8s.aws]
   resources: [roles]
@@ -73,10 +73,10 @@ object; `update` is for clients of the status and of the object that replace rat
 {{- if .Values.enableFieldExportReconciler }}
 - apiGroups: [services.k8s.aws]
   resources: [fieldexports]
-  verbs: [get, list, watch, patch, update]
+  verbs: [get, list, watch, patch]
 - apiGroups: [services.k8s.aws]
   resources: [fieldexports/status]
-  verbs: [get, patch, update]
+  verbs: [update]
 # What a FieldExport names, one by one: never listed, watched or made.
 - apiGroups: [""]
   resources: [configmaps, secrets]

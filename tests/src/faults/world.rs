@@ -54,8 +54,11 @@ kind: Role
 metadata: {name: operator}
 rules:
 - apiGroups: [emrcontainers.services.k8s.aws]
-  resources: [jobruns, jobruns/status, virtualclusters, virtualclusters/status]
-  verbs: [get, list, watch, update, patch]
+  resources: [jobruns, virtualclusters]
+  verbs: [get, list, watch, patch]
+- apiGroups: [emrcontainers.services.k8s.aws]
+  resources: [jobruns/status, virtualclusters/status]
+  verbs: [update]
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, get, list, watch, update]}
 ";

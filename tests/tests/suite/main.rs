@@ -4,6 +4,7 @@ mod adoption;
 mod api;
 mod bad_input;
 mod chart;
+mod chart_rights;
 mod chart_values;
 mod control_plane;
 mod credentials;
