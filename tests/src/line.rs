@@ -1,12 +1,15 @@
-//! A way from a client to a server on which a request can be held up: one that is late, as in a bad network.
+//! A way from a client to a server on which a request can be held up: one that is late, as in a bad network. Or a
+//! connection falls silent for good, as behind a load balancer that has forgotten it.
 //!
-//! Must not: lose anything, or tell the server that the client has hung up; a request in the network isn't called back.
+//! Must not: lose anything else, or tell one side that the other has hung up; a request in the network isn't called back.
 //! Invariant: on a connection bytes come out in the order in which they went in.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use futures::future;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -31,6 +34,8 @@ struct Hold {
     words: watch::Sender<Option<String>>,
     /// How many connections are.
     held: watch::Sender<usize>,
+    /// Changes when those that are open fall silent.
+    silence: watch::Sender<()>,
 }
 
 impl Line {
@@ -83,6 +88,11 @@ impl Line {
         self.hold.words.send_replace(None);
     }
 
+    /// Carries nothing more on the connections that are open, and closes none; new ones work.
+    pub fn fall_silent(&self) {
+        self.hold.silence.send_replace(());
+    }
+
     /// Whether a request is held up.
     pub fn holds(&self) -> bool {
         *self.hold.held.borrow() > 0
@@ -108,7 +118,14 @@ async fn accept(listener: TcpListener, target: String, tls: Option<TlsConnector>
 
 async fn carry(client: TcpStream, server: impl AsyncRead + AsyncWrite, hold: &Hold) {
     let ((from_client, to_client), (from_server, to_server)) = (split(client), split(server));
-    tokio::join!(requests(from_client, to_server, hold), answers(from_server, to_client));
+    let mut silence = hold.silence.subscribe();
+    let both = future::join(requests(from_client, to_server, hold), answers(from_server, to_client));
+    let mut both = pin!(both);
+    tokio::select! {
+        _ = &mut both => {}
+        // Both sides stay open.
+        _ = silence.changed() => future::pending().await,
+    }
 }
 
 /// Carries what the client says. The way to the server stays open when it has nothing more to say.

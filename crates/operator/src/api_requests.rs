@@ -1,6 +1,7 @@
-//! The connection to the API server, on which every request is counted.
+//! The connection to the API server: every request on it is counted, and none waits for ever.
 //!
-//! Must not change a request or an answer. Invariant: a request that ends is counted once, however it ends.
+//! Must not change a request or an answer. Invariants: a request that ends is counted once, however it ends; a connection
+//! that falls silent is given up, whatever waits for it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,12 +13,18 @@ use kube::{Client, Config};
 use tower::{Layer, Service};
 
 use crate::metrics::Metrics;
+use crate::timing;
 
 /// Connects to the API server of a configuration.
 ///
 /// # Errors
 /// When the configuration can't be used, because of its certificates for example.
-pub fn client(config: Config, metrics: Metrics) -> Result<Client, kube::Error> {
+pub fn client(mut config: Config, metrics: Metrics) -> Result<Client, kube::Error> {
+    if config.read_timeout.is_none() {
+        config.read_timeout = Some(timing::API_SILENCE);
+        // The time counts from a request on, and not from when its connection was used before.
+        config.reset_reader_on_write = true;
+    }
     let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
     let counted = Counted { metrics, host: Arc::new(host) };
     Ok(ClientBuilder::try_from(config)?.with_layer(&counted).build())

@@ -53,6 +53,10 @@ pub const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 /// 240 s, and a connection that was cut unnoticed is silent.
 pub const WATCH_SECONDS: u32 = 200;
 
+/// How long nothing may come from the API server where something is awaited: ten seconds more than [`WATCH_SECONDS`], after
+/// which it ends a watch on which nothing happens. Without a bound a connection that was cut unnoticed is waited for for ever.
+pub const API_SILENCE: Duration = Duration::from_secs(210);
+
 /// Objects in a page of a list; kube's own default, which keeps a page below 2 MiB here.
 pub const LIST_PAGE: u32 = 500;
 

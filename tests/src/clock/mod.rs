@@ -1,12 +1,13 @@
-//! A wall clock that can be set, for processes: a library that is loaded before the C library answers with another time.
+//! A clock that can be set, for processes: a library that is loaded before the C library answers with another time.
 //!
-//! Must not: touch the monotonic clock, or any process that isn't given [`Clock::environment`].
+//! Must not: set the monotonic clock back, or touch any process that isn't given [`Clock::environment`].
 //! Invariant: all processes of one clock show the same time, and see at once that it is set.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::SignedDuration;
@@ -18,7 +19,7 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/clock/shift.c");
 /// Where the library finds by how much to move the time.
 const OFFSET_VARIABLE: &str = "WALL_CLOCK_OFFSET";
 
-/// A wall clock.
+/// A clock.
 pub struct Clock {
     library: PathBuf,
     path: PathBuf,
@@ -33,6 +34,7 @@ impl Clock {
         let (offset, path) = offset.keep().context("can't keep the clock's offset")?;
         let clock = Self { library, path, offset };
         clock.set(SignedDuration::ZERO)?;
+        clock.pass(Duration::ZERO)?;
         Ok(clock)
     }
 
@@ -40,6 +42,12 @@ impl Clock {
     pub fn set(&self, offset: SignedDuration) -> Result<()> {
         // In place: processes have the file mapped, and a moment without content would kill them.
         Ok(self.offset.write_all_at(&offset.as_secs().to_ne_bytes(), 0)?)
+    }
+
+    /// Lets so many whole seconds pass since the start, by the monotonic clock: each time-out that is shorter has run out by
+    /// the next time that the process looks.
+    pub fn pass(&self, time: Duration) -> Result<()> {
+        Ok(self.offset.write_all_at(&time.as_secs().to_ne_bytes(), size_of::<i64>().try_into()?)?)
     }
 
     /// What a process has to be started with.

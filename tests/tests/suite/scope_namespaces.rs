@@ -1,11 +1,14 @@
 //! What a namespace's annotations do for the objects in it: region, endpoint, deletion policy, at once and everywhere.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace as Object;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tests::chart::{self, helm};
+use tests::clock::Clock;
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::shared;
 use tests::manifest::{job_run, virtual_cluster};
@@ -103,6 +106,41 @@ async fn d22_roles_alone_are_enough_to_follow_a_namespaces_annotations() -> Resu
     ensure!(last.account == OTHER, "{last:?}");
     let log = operator.log();
     ensure!(!log.contains("can't be read") && !log.contains("can't be watched"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_edit_of_a_namespace_is_seen_although_the_connection_of_its_watch_fell_silent() -> Result<()> {
+    let env = TestEnv::with("silent", quick(), |operator| operator).await?;
+    let (line, kubeconfig) = env.plane().line().await?;
+    let clock = Clock::create(env.plane().scratch()).await?;
+    // The one that was started with the environment has had its use.
+    ensure!(env.operator().terminate().await? == 0);
+    let builder = env.builder().kubeconfig(kubeconfig);
+    let builder =
+        clock.environment().iter().fold(builder, |builder, (key, value)| builder.environment(key, value));
+    let operator = builder.start(env.plane().scratch()).await?;
+    env.simulator().add_outcome(endless("kept"))?;
+    env.ready_cluster("vc").await?;
+    env.apply(&job_run("kept", "vc", "")).await?;
+    env.job_run_in("kept", "RUNNING").await?;
+
+    line.fall_silent();
+    annotate(env.client(), env.namespace(), POLICY, Some("retain")).await?;
+    annotate(env.client(), env.namespace(), REGION, Some("eu-west-1")).await?;
+    // More than a watch lasts, and less than after what the process is called stuck.
+    clock.pass(Duration::from_secs(215))?;
+    let drifts = |run: Option<&DynamicObject>| {
+        condition(run?, "ACK.Advisory")
+            .is_some_and(|advice| advice.message.contains("eu-west-1"))
+            .then_some(())
+    };
+    let what = "should be told to be in another region than its namespace asks for";
+    wait::object(env.job_runs(), "kept", PATIENCE, what, drifts)
+        .await
+        .with_context(|| format!("the operator's log ends with\n{}", operator.process().log_tail(30)))?;
+    env.delete(env.job_runs(), "kept").await?;
+    ensure!(calls(env.simulator(), "CancelJobRun") == 0, "the run is left as it is");
     Ok(())
 }
 

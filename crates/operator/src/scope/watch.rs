@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace as Object};
 use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta, PartialObjectMeta, WatchEvent};
 use kube::{Client, ResourceExt};
 use kube_runtime::utils::WatchStreamExt;
-use kube_runtime::watcher::{self, Event, watch_object, watcher};
+use kube_runtime::watcher::{self, Event, watcher};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
@@ -176,11 +176,21 @@ async fn follow(directory: &Directory, client: &Client, name: &str, version: &st
 async fn roles(directory: &Directory, client: &Client, system: &str, map: Map) {
     directory.wanted(map).notified().await;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), system);
-    let mut found = std::pin::pin!(watch_object(api, map.name()).default_backoff());
-    while let Some(found) = found.next().await {
-        match found {
-            Ok(Some(object)) => directory.set_roles(map, RoleMap::Found(object.data.unwrap_or_default())),
-            Ok(None) => directory.set_roles(map, RoleMap::Missing),
+    let name = format!("metadata.name={}", map.name());
+    let config = watcher::Config::default().fields(&name).timeout(timing::WATCH_SECONDS);
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut listed = None;
+    let set = |found: Option<ConfigMap>| {
+        let of = |found: ConfigMap| RoleMap::Found(found.data.unwrap_or_default());
+        directory.set_roles(map, found.map_or(RoleMap::Missing, of));
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed = None,
+            Ok(Event::InitApply(object)) => listed = Some(object),
+            Ok(Event::InitDone) => set(listed.take()),
+            Ok(Event::Apply(object)) => set(Some(object)),
+            Ok(Event::Delete(_)) => set(None),
             Err(error) => {
                 warn!(name = map.name(), namespace = system, %error, "the config map of roles can't be watched; it is tried again with backoff");
                 let is_known = matches!(directory.read().map(map), RoleMap::Missing | RoleMap::Found(_));
