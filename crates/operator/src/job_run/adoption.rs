@@ -222,13 +222,13 @@ fn values(list: &[Configuration]) -> Value {
 /// Reason of `ACK.Advisory` on a run that isn't what the spec says.
 pub const SPEC_DIFFERS: &str = "SpecDiffers";
 
+/// The words by which that is known in a message.
+pub const STARTED_WITH_ELSE: &str = "the job run was started with something else than ";
+
 /// What to tell of a spec that differs.
 pub fn advice(differs: &[&str]) -> Option<String> {
     (!differs.is_empty()).then(|| {
-        format!(
-            "the job run was started with something else than {}: what it was started with can't be changed",
-            differs.join(", ")
-        )
+        format!("{STARTED_WITH_ELSE}{}: what it was started with can't be changed", differs.join(", "))
     })
 }
 

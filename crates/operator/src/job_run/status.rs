@@ -156,11 +156,13 @@ pub fn next(run: &JobRun, situation: &Situation<'_>, manner: Manner<'_>) -> JobR
             Situation::Acknowledged if status.id.is_none() => return status,
             _ => submitted(references(manner), &status, manner),
         };
-    let advice = advice(run, manner.cross_namespace, manner.told);
-    let wanted = match (advice, advice_on_spec(&before, situation)) {
-        (Some((reason, advice)), _) => wanted.yes(ADVISORY, reason, &advice),
-        (None, Some(advice)) => wanted.yes(ADVISORY, adoption::SPEC_DIFFERS, advice),
-        (None, None) => wanted,
+    let on_spec = match situation {
+        Situation::Submitted(submission, _) => submission.advice.as_deref(),
+        _ => advice_on_spec(&before),
+    };
+    let wanted = match advice(run, manner.cross_namespace, manner.told, on_spec) {
+        Some((reason, advice)) => wanted.yes(ADVISORY, reason, &advice),
+        None => wanted,
     };
     let wanted = manner.told.add_to(wanted);
     status.conditions = wanted.apply(&before.conditions, manner.now);
@@ -178,7 +180,12 @@ fn answered(run: &JobRun, status: &JobRunStatus, situation: &Situation<'_>, tags
 }
 
 /// What is worth knowing and stops nothing: the reason of the first that there is, and all of it in words.
-pub fn advice(run: &JobRun, cross_namespace: bool, told: &Told) -> Option<(&'static str, String)> {
+pub fn advice(
+    run: &JobRun,
+    cross_namespace: bool,
+    told: &Told,
+    on_spec: Option<&str>,
+) -> Option<(&'static str, String)> {
     let across = if cross_namespace { target::cross_namespace_advice(run) } else { None };
     let across_or_priority = match (across, turn::advice(run)) {
         (Some(across), Some(priority)) => Some((CROSS_NAMESPACE, format!("{across} {priority}"))),
@@ -186,20 +193,17 @@ pub fn advice(run: &JobRun, cross_namespace: bool, told: &Told) -> Option<(&'sta
         (None, Some(priority)) => Some((turn::INVALID_PRIORITY, priority)),
         (None, None) => None,
     };
-    match (told.drift.clone(), across_or_priority) {
-        (Some(drift), Some((_, more))) => Some((REGION_DRIFT, format!("{drift}; {more}"))),
-        (Some(drift), None) => Some((REGION_DRIFT, drift)),
-        (None, more) => more,
-    }
+    let drift = told.drift.clone().map(|drift| (REGION_DRIFT, drift));
+    let on_spec = on_spec.map(|advice| (adoption::SPEC_DIFFERS, advice.to_owned()));
+    let all = [drift, across_or_priority, on_spec].into_iter().flatten();
+    all.reduce(|(reason, words), (_, more)| (reason, format!("{words}; {more}")))
 }
 
-/// What is told of a run that isn't what the spec says: from when it was taken over on, since neither can change.
-fn advice_on_spec<'a>(before: &'a JobRunStatus, situation: &'a Situation<'_>) -> Option<&'a str> {
-    if let Situation::Submitted(submission, _) = situation {
-        return submission.advice.as_deref();
-    }
-    let told = condition::find(&before.conditions, ADVISORY)?;
-    told.message.as_deref().filter(|_| told.reason.as_deref() == Some(adoption::SPEC_DIFFERS))
+/// What was told of a run that isn't what the spec says: from when it was taken over on, since neither can change. It is the
+/// last of all that is told.
+pub fn advice_on_spec(before: &JobRunStatus) -> Option<&str> {
+    let told = condition::find(&before.conditions, ADVISORY)?.message.as_deref()?;
+    told.get(told.rfind(adoption::STARTED_WITH_ELSE)?..)
 }
 
 /// Everything but the conditions.

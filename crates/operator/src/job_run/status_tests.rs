@@ -267,7 +267,7 @@ fn all_that_is_to_be_known_of_a_run_is_in_one_condition() {
     let from = serde_json::json!({"from": {"name": "vc", "namespace": "there"}});
     run.spec.virtual_cluster_ref = Some(serde_json::from_value(from).unwrap());
     let drifted = Told { drift: Some("it is elsewhere".into()), selected: None };
-    let (reason, words) = advice(&run, true, &drifted).unwrap();
+    let (reason, words) = advice(&run, true, &drifted, None).unwrap();
     assert_eq!(reason, "RegionDrift");
     for part in [
         "it is elsewhere; Cross-namespace",
@@ -276,7 +276,34 @@ fn all_that_is_to_be_known_of_a_run_is_in_one_condition() {
     ] {
         assert!(words.contains(part), "{part}: {words}");
     }
-    assert_eq!(advice(&run, true, &TOLD).unwrap().0, "CrossNamespaceOptInRequired");
-    assert_eq!(advice(&run, false, &TOLD).unwrap().0, "InvalidPriority");
-    assert_eq!(advice(&a_run(), true, &TOLD), None);
+    assert_eq!(advice(&run, true, &TOLD, None).unwrap().0, "CrossNamespaceOptInRequired");
+    assert_eq!(advice(&run, false, &TOLD, None).unwrap().0, "InvalidPriority");
+    assert_eq!(advice(&a_run(), true, &TOLD, None), None);
+}
+
+#[test]
+fn what_an_adopted_run_was_started_with_is_told_beside_all_else_and_not_forgotten() {
+    let words = crate::job_run::adoption::advice(&["spec.name"]).unwrap();
+    let told = |run: &JobRun| {
+        let advice =
+            run.status.as_ref().unwrap().conditions.iter().find(|c| c.type_ == "ACK.Advisory").unwrap();
+        (advice.reason.clone().unwrap(), advice.message.clone().unwrap())
+    };
+    let mut run = a_run();
+    run.metadata.annotations = Some([(annotations::PRIORITY.to_owned(), "high".to_owned())].into());
+    let adopted = Submission { advice: Some(words.clone()), ..submission(None) };
+    let mut run = after(run, &Situation::Submitted(&adopted, None));
+    let (reason, message) = told(&run);
+    assert_eq!(reason, "InvalidPriority");
+    assert!(
+        message.contains("is not a whole number") && message.ends_with(&format!("; {words}")),
+        "{message}"
+    );
+    run = after(run, &Situation::Observed(&seen(RUNNING)));
+    assert_eq!(told(&run), (reason, message), "by a later pass too");
+    run.metadata.annotations = None;
+    run = after(run, &Situation::Observed(&seen(RUNNING)));
+    assert_eq!(told(&run), ("SpecDiffers".to_owned(), words.clone()));
+    run = after(run, &Situation::Observed(&seen(COMPLETED)));
+    assert_eq!(told(&run), ("SpecDiffers".to_owned(), words));
 }

@@ -141,11 +141,11 @@ impl Pass<'_> {
     }
 
     fn advice_is_new(&self) -> bool {
-        let conditions =
-            self.run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let found = condition::find(conditions, condition::ADVISORY).and_then(|found| found.message.clone());
-        let advice = status::advice(self.run, self.context.settings.cross_namespace, self.told);
-        found != advice.map(|(_, words)| words)
+        let before = self.run.status.as_ref();
+        let found = before.and_then(|status| condition::find(&status.conditions, condition::ADVISORY));
+        let on_spec = before.and_then(status::advice_on_spec);
+        let advice = status::advice(self.run, self.context.settings.cross_namespace, self.told, on_spec);
+        found.and_then(|found| found.message.clone()) != advice.map(|(_, words)| words)
     }
 }
 
