@@ -1,14 +1,15 @@
 //! From upstream's controller to this one and back: objects in every state that upstream leaves, and what it would find in ours.
 
 use anyhow::{Context, Result, ensure};
+use emr_simulator::{Fault, FaultKind};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use tests::cluster::TestEnv;
+use tests::cluster::{PATIENCE, TestEnv};
 use tests::elsewhere::{create_cluster, job, start_job, upstream_tags};
 use tests::manifest::{job_run, virtual_cluster};
 use tests::objects::{condition, parse, status};
-use tests::simulator::{calls, endless};
+use tests::simulator::{calls, endless, fault};
 use tests::wait;
 
 const FINALIZER: &str = "finalizers.emrcontainers.services.k8s.aws/";
@@ -88,7 +89,7 @@ async fn runs_with_an_id_are_taken_over_live_terminal_or_deleting() -> Result<()
     let live = env.job_run_in("live", "RUNNING").await?;
     ensure!(status(&live, "id") == Some(ids[0].as_str()));
     ensure!(condition(&live, "Ready").is_some_and(|ready| ready.status == "False"), "{:?}", live.data);
-    wait::deleted(env.job_runs(), "going", tests::cluster::PATIENCE).await?;
+    wait::deleted(env.job_runs(), "going", PATIENCE).await?;
     ensure!(env.the_job("going")?.state == "CANCELLED");
     let after = env.job_runs().get("ended").await?;
     ensure!(before.resource_version() == after.resource_version(), "what has ended costs no write");
@@ -126,7 +127,7 @@ async fn a_run_whose_id_upstream_did_not_save_is_found_by_what_it_is() -> Result
     env.event("started", "TakenOver").await?;
     env.job_run_in("never", "RUNNING").await?;
     for name in ["going", "gone"] {
-        wait::deleted(env.job_runs(), name, tests::cluster::PATIENCE).await?;
+        wait::deleted(env.job_runs(), name, PATIENCE).await?;
     }
     ensure!(env.the_job("going")?.state == "CANCELLED", "nothing that lives is left behind");
     ensure!(env.jobs("never").len() == 3 && env.jobs("gone").is_empty());
@@ -180,7 +181,7 @@ async fn where_it_can_not_be_told_which_run_is_the_objects_nothing_is_done_until
     // It is looked at again by itself; this is only sooner, and may come too late.
     let asked = env.annotate(env.job_runs(), "going", "emrcontainers.services.k8s.aws/retry", "1").await;
     ensure!(asked.is_ok() || env.job_runs().get_opt("going").await?.is_none(), "{asked:?}");
-    wait::deleted(env.job_runs(), "going", tests::cluster::PATIENCE).await?;
+    wait::deleted(env.job_runs(), "going", PATIENCE).await?;
     ensure!(calls(env.simulator(), "CancelJobRun") == 0);
     Ok(())
 }
@@ -220,6 +221,24 @@ async fn a_run_that_another_object_has_or_could_have_is_not_taken() -> Result<()
 }
 
 #[tokio::test]
+async fn a_run_in_a_virtual_cluster_that_can_not_be_is_let_go() -> Result<()> {
+    let (mut env, _) = upstreams("hand-over-malformed").await?;
+    finalised(&env, "nowhere").await?;
+    env.job_runs().delete("nowhere", &DeleteParams::default()).await?;
+    // Upstream's definition has no pattern for an id, and AWS refuses one that is none.
+    env.simulator().add_fault(Fault {
+        code: Some("ValidationException".to_owned()),
+        status: Some(400),
+        message: Some("Value at 'virtualClusterId' failed to satisfy constraint".to_owned()),
+        ..fault("ListJobRuns", FaultKind::Error, 1000)
+    })?;
+    env.restart_operator().await?;
+    wait::deleted(env.job_runs(), "nowhere", PATIENCE).await?;
+    ensure!(calls(env.simulator(), "ListJobRuns") > 0 && calls(env.simulator(), "StartJobRun") == 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_virtual_cluster_whose_id_upstream_did_not_save_is_known_by_its_namespace() -> Result<()> {
     let mut env = TestEnv::new("hand-over-vc").await?;
     env.operator().terminate().await?;
@@ -235,7 +254,7 @@ async fn a_virtual_cluster_whose_id_upstream_did_not_save_is_known_by_its_namesp
     env.restart_operator().await?;
     let lost = env.condition(env.virtual_clusters(), "lost", "Ready", "True").await?;
     let id = status(&lost, "id").context("an id")?.to_owned();
-    wait::deleted(env.virtual_clusters(), "going", tests::cluster::PATIENCE).await?;
+    wait::deleted(env.virtual_clusters(), "going", PATIENCE).await?;
     env.message(env.virtual_clusters(), "foreign", "ACK.Terminal", "has namespace").await?;
     let clusters = env.simulator().snapshot().virtual_clusters;
     let state = |name: &str| clusters.iter().find(|vc| vc.name == name).map(|vc| vc.state.clone());

@@ -13,6 +13,7 @@ use super::act::{Pass, Result};
 use super::adoption::{self, By, Existing};
 use super::hand_over::Sighting;
 use super::plan::Step;
+use super::request;
 use super::status::Situation;
 use crate::adoption::{elsewhere, is_adopted};
 use crate::emr::details::JobRunDetails;
@@ -142,14 +143,36 @@ impl Pass<'_> {
 
     /// Says that there is nothing to look at.
     pub async fn missing_read_only(&self) -> Result {
-        let message = format!(
-            "{READ_ONLY_NOT_FOUND}: no job run is known for this object and none is started; name one with the annotations \
-             {ADOPTION_POLICY} and {ADOPTION_FIELDS}, or take {READ_ONLY} away"
-        );
+        let message = nothing_to_look_at(request::is_managed(self.run));
         self.trouble(&message).await
     }
 }
 
+/// Says that a read-only object has no run. One that is ours already can't be given another.
+fn nothing_to_look_at(is_managed: bool) -> String {
+    let name_one = format!("name one with the annotations {ADOPTION_POLICY} and {ADOPTION_FIELDS}, or ");
+    let remedy = if is_managed { "" } else { &name_one };
+    format!(
+        "{READ_ONLY_NOT_FOUND}: no job run is known for this object and none is started; {remedy}take {READ_ONLY} away"
+    )
+}
+
 fn filled(left_out: &JobRunSpec) -> std::result::Result<Value, kube::Error> {
     serde_json::to_value(left_out).map_err(kube::Error::SerdeError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_remedy_that_helps_is_named() {
+        let [new, managed] = [false, true].map(nothing_to_look_at);
+        assert!(new.contains("name one with the annotations services.k8s.aws/adoption-policy"), "{new}");
+        for told in [&new, &managed] {
+            assert!(told.starts_with("read-only resource not found: no job run is known"), "{told}");
+            assert!(told.ends_with("take services.k8s.aws/read-only away"), "{told}");
+        }
+        assert!(!managed.contains("adoption"), "{managed}");
+    }
 }

@@ -62,7 +62,10 @@ impl Pass<'_> {
                 let live: Vec<_> = runs.into_iter().filter(|run| !is_final(&run.state)).collect();
                 if live.is_empty() { self.release().await } else { self.doubt(&live).await }
             }
-            Sighting::Failed(error) if error.class == Class::NotFound => self.release().await,
+            // In a virtual cluster that isn't there, or whose id can't be one, nothing was ever started.
+            Sighting::Failed(error) if matches!(error.class, Class::NotFound | Class::Refused) => {
+                self.release().await
+            }
             Sighting::Failed(error) => self.failed(&error).await,
         }
     }
