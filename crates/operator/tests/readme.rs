@@ -1,14 +1,15 @@
-//! The README's tables are the flags and metrics that there are.
+//! The tables of the README and the reference are the flags and metrics that there are.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds no table has to fail")]
 
 use emrcontainers_operator::{args, metrics};
 
 const README: &str = include_str!("../../../README.md");
+const REFERENCE: &str = include_str!("../../../docs/reference.md");
 
 /// The rows of the table between two marks, without its head.
-fn rows(mark: &str) -> Vec<String> {
-    let from = README.split_once(&format!("<!-- {mark} -->")).unwrap().1;
+fn rows(document: &str, mark: &str) -> Vec<String> {
+    let from = document.split_once(&format!("<!-- {mark} -->")).unwrap().1;
     let table = from.split_once(&format!("<!-- /{mark} -->")).unwrap().0;
     table.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect()
 }
@@ -28,7 +29,7 @@ fn the_table_of_flags_is_the_command_line() {
             format!("| `--{}` | {variable}| {default}| {help} |", flag.get_long().unwrap())
         })
         .collect();
-    assert_eq!(rows("flags"), expected);
+    assert_eq!(rows(README, "flags"), expected);
 }
 
 #[test]
@@ -37,5 +38,10 @@ fn the_table_of_metrics_is_the_registry() {
         .iter()
         .map(|metric| format!("| `{}` | {} | {} |", metric.name, metric.type_, metric.help))
         .collect();
-    assert_eq!(rows("metrics"), expected);
+    assert_eq!(rows(REFERENCE, "metrics"), expected);
+}
+
+#[test]
+fn the_readme_is_short_enough_to_be_read() {
+    assert!(README.lines().count() <= 200, "move what is long into docs/");
 }

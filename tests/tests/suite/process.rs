@@ -269,12 +269,12 @@ async fn metrics_parse_are_documented_and_count_what_aws_counts() -> Result<()> 
     ensure!(passes > 3.0 && metrics.sum("workqueue_adds_total", &[("name", "jobrun")]) > 3.0);
     ensure!(metrics.sum("rest_client_requests_total", &[("method", "PATCH"), ("code", "200")]) > 2.0);
     ensure!(metrics.sum("process_resident_memory_bytes", &[]) > 1e6);
-    let readme = std::fs::read_to_string(tests::control_plane::repository().join("README.md"))?;
+    let reference = std::fs::read_to_string(tests::control_plane::repository().join("docs/reference.md"))?;
     for series in metrics.series().keys() {
         let name = series.split('{').next().unwrap_or(series);
         let name =
             ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
-        ensure!(readme.contains(&format!("`{name}`")), "{name} is not in the README's table");
+        ensure!(reference.contains(&format!("`{name}`")), "{name} is not in the reference's table");
     }
     Ok(())
 }
