@@ -222,6 +222,11 @@ impl EmrError {
         !self.in_doubt && (self.code == ROLE_ERROR || is_answered)
     }
 
+    /// Whether a list was refused because there is no such virtual cluster, or can be none: no run is there either.
+    pub fn names_no_cluster(&self) -> bool {
+        self.class == Class::NotFound || self.class == Class::Refused && self.code == "ValidationException"
+    }
+
     /// The error of an attempt that followed another.
     #[must_use]
     pub fn after(self, first: &Self) -> Self {

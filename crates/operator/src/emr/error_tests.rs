@@ -116,3 +116,24 @@ fn an_error_reads_like_upstreams_and_carries_no_request_id() {
     }
     assert_eq!(text("no access (a, RequestID: 1-2, b)"), "AccessDeniedException: no access (a, b)");
 }
+
+#[test]
+fn only_a_cluster_that_is_not_there_or_can_not_be_proves_that_no_run_is_there() {
+    let list = |code: &str, status: u16| EmrError::new(Operation::ListJobRuns, code, Some(status), "no");
+    assert!(list("ResourceNotFoundException", 404).names_no_cluster());
+    assert!(list("ValidationException", 400).names_no_cluster());
+    for (code, status) in [("TeapotException", 418), ("AccessDeniedException", 403), ("InternalServer", 500)]
+    {
+        assert!(!list(code, status).names_no_cluster(), "{code}");
+    }
+}
+
+#[test]
+fn an_attempt_after_one_without_an_answer_proves_nothing() {
+    let error = |code: &str, status| EmrError::new(Operation::StartJobRun, code, status, "no");
+    let refused = || error("ValidationException", Some(400));
+    assert!(refused().proves_nothing_was_done());
+    assert!(!refused().after(&error("InternalServer", Some(500))).proves_nothing_was_done());
+    assert!(!refused().after(&error(REQUEST_ERROR, None)).proves_nothing_was_done());
+    assert!(refused().after(&error("ThrottlingException", Some(429))).proves_nothing_was_done());
+}

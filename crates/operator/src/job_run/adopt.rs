@@ -134,9 +134,7 @@ impl Pass<'_> {
             Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
             Sighting::None => self.missing_read_only().await,
             Sighting::Doubt(runs) => self.doubt(&runs).await,
-            Sighting::Failed(error) if matches!(error.class, Class::NotFound | Class::Refused) => {
-                self.missing_read_only().await
-            }
+            Sighting::Failed(error) if error.names_no_cluster() => self.missing_read_only().await,
             Sighting::Failed(error) => self.failed(&error).await,
         }
     }

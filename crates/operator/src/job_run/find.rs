@@ -16,7 +16,7 @@ use super::hand_over::Sighting;
 use super::plan;
 use super::request;
 use super::status::Submission;
-use crate::emr::error::{Class, EmrError};
+use crate::emr::error::EmrError;
 use crate::emr::model::{self, JobRunFilter};
 use crate::emr::poll::{Observed, Tracked};
 use crate::pass::{Next, Progress};
@@ -43,9 +43,7 @@ impl Pass<'_> {
                 self.doubt(&runs).await
             }
             // A virtual cluster that is gone, or never was, refuses the start in its own words.
-            Sighting::Failed(error) if matches!(error.class, Class::NotFound | Class::Refused) => {
-                Ok(self.sought(true))
-            }
+            Sighting::Failed(error) if error.names_no_cluster() => Ok(self.sought(true)),
             Sighting::Failed(error) => self.failed(&error).await,
         }
     }
@@ -63,9 +61,7 @@ impl Pass<'_> {
                 if live.is_empty() { self.release().await } else { self.doubt(&live).await }
             }
             // In a virtual cluster that isn't there, or whose id can't be one, nothing was ever started.
-            Sighting::Failed(error) if matches!(error.class, Class::NotFound | Class::Refused) => {
-                self.release().await
-            }
+            Sighting::Failed(error) if error.names_no_cluster() => self.release().await,
             Sighting::Failed(error) => self.failed(&error).await,
         }
     }
