@@ -15,6 +15,8 @@ mod report;
 pub mod status;
 pub mod target;
 pub mod value;
+#[cfg(test)]
+mod value_tests;
 
 use std::sync::Arc;
 
