@@ -5,13 +5,14 @@
 //! for only when the value is another than before, or hasn't been looked at for long.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use emrcontainers_api::condition::RESOURCE_SYNCED;
 use emrcontainers_api::field_export::FieldExport;
 use emrcontainers_api::{JobRun, VirtualCluster, annotations};
 use kube::Resource;
 use kube::api::GetParams;
-use kube::core::{Request, SelectorExt};
+use kube::core::{Request, Selector, SelectorExt};
 use serde_json::Value;
 
 use super::exports::digest;
@@ -73,9 +74,10 @@ impl Pass<'_> {
     pub async fn export(&self, wanted: &Wanted) -> Result {
         let Some(mut source) = self.read(&wanted.source).await? else {
             let why = format!("the source resource {} doesn't exist", wanted.source.name);
-            return self.report_then(Situation::Waiting(&why), Next::After(timing::EXPORT_RESYNC)).await;
+            let next = Next::After(self.pause(&wanted.source, None));
+            return self.report_then(Situation::Waiting(&why), next).await;
         };
-        let next = Next::After(self.pause(&wanted.source, &source));
+        let next = Next::After(self.pause(&wanted.source, Some(&source)));
         if !is_synced(&source) {
             return self.report_then(Situation::Waiting(NOT_SYNCED), next).await;
         }
@@ -97,6 +99,8 @@ impl Pass<'_> {
             tracing::debug!(to = %wanted.target, key = wanted.key, written, "exported");
             self.context.exports.done(self.uid, digest);
         }
+        let rest = self.context.exports.rest(self.uid);
+        let next = Next::After(self.pause(&wanted.source, Some(&source)).min(rest));
         self.report_then(Situation::Exported, next).await
     }
 
@@ -116,13 +120,12 @@ impl Pass<'_> {
     }
 
     /// When the source is read again without being asked for.
-    fn pause(&self, source: &Source, object: &Value) -> std::time::Duration {
-        let labels = object.pointer("/metadata/labels").cloned();
-        let labels = labels.and_then(|labels| serde_json::from_value(labels).ok()).unwrap_or_default();
-        // Clusters are watched whatever their labels are.
-        let is_watched = source.kind == SourceKind::VirtualCluster
-            || SelectorExt::matches(&self.context.settings.watch_selector, &labels);
-        if is_watched { timing::EXPORT_RESYNC } else { timing::EXPORT_RESYNC_UNWATCHED }
+    fn pause(&self, source: &Source, object: Option<&Value>) -> Duration {
+        if is_watched(source.kind, object, &self.context.settings.watch_selector) {
+            timing::EXPORT_RESYNC
+        } else {
+            timing::EXPORT_RESYNC_UNWATCHED
+        }
     }
 
     async fn put(&self, wanted: &Wanted, value: &str) -> std::result::Result<bool, TargetError> {
@@ -177,6 +180,18 @@ impl Pass<'_> {
     }
 }
 
+/// Whether a source's changes are told by the watch: those of clusters are, whatever their labels are. Of one that isn't there
+/// nobody knows which labels it will have.
+fn is_watched(kind: SourceKind, object: Option<&Value>, selector: &Selector) -> bool {
+    let labels = || {
+        let labels = object?.pointer("/metadata/labels").cloned();
+        Some(labels.and_then(|labels| serde_json::from_value(labels).ok()).unwrap_or_default())
+    };
+    kind == SourceKind::VirtualCluster
+        || selector.selects_all()
+        || labels().is_some_and(|labels| SelectorExt::matches(selector, &labels))
+}
+
 /// Whether the source says that it is synced.
 fn is_synced(source: &Value) -> bool {
     let conditions = source.pointer("/status/conditions").and_then(Value::as_array);
@@ -185,4 +200,25 @@ fn is_synced(source: &Value) -> bool {
             .iter()
             .any(|condition| condition["type"] == RESOURCE_SYNCED && condition["status"] == "True")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_may_not_be_watched_is_looked_at_more_often() {
+        let labelled = json!({"metadata": {"labels": {"team": "data"}}});
+        let bare = json!({"metadata": {}});
+        let selector: Selector = crate::selector::parse("team=data").unwrap();
+        for object in [Some(&labelled), Some(&bare), None] {
+            assert!(is_watched(SourceKind::JobRun, object, &Selector::default()), "all are watched");
+            assert!(is_watched(SourceKind::VirtualCluster, object, &selector));
+        }
+        assert!(is_watched(SourceKind::JobRun, Some(&labelled), &selector));
+        assert!(!is_watched(SourceKind::JobRun, Some(&bare), &selector));
+        assert!(!is_watched(SourceKind::JobRun, None, &selector), "nobody knows its labels");
+    }
 }
