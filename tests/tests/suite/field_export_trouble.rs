@@ -1,15 +1,95 @@
-//! FieldExports where something is in the way: labels, kinds that are left out, a watch that missed a change.
+//! FieldExports where something is in the way: another export, a slow target, labels, a watch that missed a change.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::ControlPlane;
 use tests::manifest::job_run;
+use tests::objects::condition;
 use tests::simulator::quick;
 use tests::wait;
 
-use crate::field_export::{config_map, export, exports, holds, ready};
+use crate::field_export::{config_map, config_maps, export, exports, holds, ready};
+
+#[tokio::test]
+async fn of_two_exports_of_one_value_under_one_key_the_second_is_told_as_well() -> Result<()> {
+    let env = TestEnv::new("fe-equal").await?;
+    let id = env.ready_cluster("vc").await?;
+    env.apply(&config_map("target", "{}")).await?;
+    let to = "{kind: configmap, name: target, key: k}";
+    env.apply(&export("first", "vc", ".status.id", to)).await?;
+    ready(&env, "first").await?;
+    env.apply(&export("second", "vc", ".status.id", to)).await?;
+    env.message(exports(&env), "second", "ACK.Recoverable", "is written by FieldExport first").await?;
+    holds(&env, "target", &[("k", &id)]).await?;
+    // Both have it, as two that once had the same value.
+    let uid = exports(&env).get("second").await?.uid().context("a UID")?;
+    let applied = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "target"}, "data": {"k": id},
+    });
+    let manager = PatchParams::apply(&format!("fieldexport-{uid}")).force();
+    config_maps(&env).patch("target", &manager, &Patch::Apply(&applied)).await?;
+    for name in ["first", "second"] {
+        // Both change at once.
+        env.patch(
+            exports(&env),
+            name,
+            json!({"spec": {"from": {"path": format!(".spec.name + \"-{name}\"")}}}),
+        )
+        .await?;
+    }
+    // One of both gets on, and the other one once it has a key of its own.
+    wait::eventually(PATIENCE, "one should have the key, and the other be told", async || {
+        let value = config_maps(&env).get("target").await?.data.unwrap_or_default()["k"].clone();
+        let Some(owner) = value.strip_prefix("vc-") else { return Ok(None) };
+        let other = if owner == "first" { "second" } else { "first" };
+        let told = exports(&env).get(other).await?;
+        let words = format!("is written by FieldExport {owner}");
+        let is_told = condition(&told, "ACK.Recoverable").is_some_and(|why| why.message.contains(&words));
+        Ok(is_told.then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_target_that_is_slow_to_write_holds_up_no_other() -> Result<()> {
+    let env = TestEnv::new("fe-slow").await?;
+    let id = env.ready_cluster("vc").await?;
+    env.operator().terminate().await?;
+    env.apply(&config_map("slow", "{}")).await?;
+    env.apply(&config_map("target", "{}")).await?;
+    let (line, kubeconfig) = env.plane().line().await?;
+    let _operator = env.builder().kubeconfig(kubeconfig).start(env.plane().scratch()).await?;
+    env.apply(&export("gone", "vc", ".status.id", "{kind: configmap, name: target, key: gone}")).await?;
+    holds(&env, "target", &[("gone", &id)]).await?;
+    line.hold(&format!("PATCH /api/v1/namespaces/{}/configmaps/slow", env.namespace()));
+    // More than there may be passes at a time.
+    let many: String = (0..25).fold(String::new(), |all, n| {
+        let one = export(&format!("slow-{n:02}"), "vc", ".status.id", "{kind: configmap, name: slow}");
+        format!("{all}---{one}")
+    });
+    env.apply(&many).await?;
+    wait::eventually(PATIENCE, "a write should be held up", async || Ok(line.holds().then_some(()))).await?;
+    env.apply(&export("quick", "vc", ".status.id", "{kind: configmap, name: target, key: quick}")).await?;
+    exports(&env).delete("gone", &DeleteParams::default()).await?;
+    // Before the write that is held up is given up, which would let others on.
+    let meanwhile = tokio::time::timeout(Duration::from_secs(30), async {
+        ready(&env, "quick").await?;
+        wait::deleted(exports(&env), "gone", PATIENCE).await?;
+        holds(&env, "target", &[("quick", &id)]).await
+    });
+    meanwhile.await.context("others should not wait for the slow target")??;
+    ensure!(line.holds());
+    line.release();
+    for n in 0..25 {
+        ready(&env, &format!("slow-{n:02}")).await?;
+    }
+    Ok(())
+}
 
 #[tokio::test]
 async fn with_watch_selectors_an_export_needs_the_labels_and_its_source_does_not() -> Result<()> {

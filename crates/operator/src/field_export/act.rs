@@ -14,6 +14,7 @@ use kube::Resource;
 use kube::api::GetParams;
 use kube::core::{Request, Selector, SelectorExt};
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
 use super::exports::digest;
 use super::plan::{Source, SourceKind, Wanted};
@@ -129,16 +130,20 @@ impl Pass<'_> {
     }
 
     async fn put(&self, wanted: &Wanted, value: &str) -> std::result::Result<bool, TargetError> {
-        let _writing = self.context.exports.writing.lock().await;
+        let _turn = self.turn(&wanted.target).await?;
         let names = |uid: &str| self.context.exports.name_of(uid);
         self.exporter().put(&wanted.target, &wanted.key, value, names).await
     }
 
     async fn take_out(&self, target: &Target) -> std::result::Result<(), TargetError> {
-        let _writing = self.context.exports.writing.lock().await;
+        let _turn = self.turn(target).await?;
         self.exporter().vacate(target).await?;
         self.context.exports.vacated(self.uid);
         Ok(())
+    }
+
+    async fn turn(&self, target: &Target) -> std::result::Result<OwnedMutexGuard<()>, TargetError> {
+        self.context.exports.turns.take(target).await.ok_or_else(|| TargetError::Busy(target.clone()))
     }
 
     fn exporter(&self) -> Exporter<'_> {
@@ -148,6 +153,8 @@ impl Pass<'_> {
     /// Says what is wrong with the target, and tries again later each time: it isn't watched.
     async fn in_trouble(&self, target: &Target, error: &TargetError) -> Result {
         let message = match error {
+            // It is no trouble of the export's, and its turn comes.
+            TargetError::Busy(_) => return Ok(Progress::End(Next::Backoff)),
             TargetError::Api(kube::Error::Api(status)) if status.code == 403 => {
                 self.context.access.doubt();
                 format!(

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::plan::{self, Source, SourceKind, Wanted};
 use super::target::Target;
+use super::turns::Turns;
 use crate::context::Scopes;
 use crate::memory::Memories;
 use crate::timing;
@@ -25,8 +26,8 @@ pub struct Exports {
     pub memories: Memories<FieldExport>,
     /// The FieldExports, as the watch has them; no scope where exports are switched off.
     pub scopes: Scopes<FieldExport>,
-    /// Held while a target is written: exports into one target would only refuse each other.
-    pub writing: tokio::sync::Mutex<()>,
+    /// Whose turn it is to write a target.
+    pub turns: Turns,
     index: Mutex<Index>,
 }
 
@@ -54,12 +55,7 @@ struct Done {
 impl Exports {
     /// Nothing is known yet.
     pub fn new(scopes: Scopes<FieldExport>) -> Self {
-        Self {
-            memories: Memories::default(),
-            scopes,
-            writing: tokio::sync::Mutex::default(),
-            index: Mutex::default(),
-        }
+        Self { memories: Memories::default(), scopes, turns: Turns::default(), index: Mutex::default() }
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

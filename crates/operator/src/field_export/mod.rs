@@ -14,6 +14,7 @@ mod plan_tests;
 mod report;
 pub mod status;
 pub mod target;
+pub mod turns;
 pub mod value;
 #[cfg(test)]
 mod value_tests;

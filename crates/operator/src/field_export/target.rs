@@ -117,6 +117,9 @@ pub enum TargetError {
         /// Name of the other export.
         owner: String,
     },
+    /// Others are writing it, or it takes long.
+    #[error("{0} is being written")]
+    Busy(Target),
     /// Others kept writing it.
     #[error("{0} kept changing while it was written")]
     Contended(Target),
@@ -218,12 +221,15 @@ impl Exporter<'_> {
                     name: target.name.clone(),
                 });
             };
-            if found.value(key) == Some(&value) {
-                if found.keys_of(self.uid) == BTreeSet::from([key]) {
-                    return Ok(false);
-                }
-            } else if let Some(owner) = found.others(key, self.uid).find_map(&names) {
+            let own = found.keys_of(self.uid);
+            // Whoever had it first has it, also where both have the same value for now: each would find the other one later.
+            if !own.contains(key)
+                && let Some(owner) = found.others(key, self.uid).find_map(&names)
+            {
                 return Err(TargetError::Taken { key: key.to_owned(), target: target.clone(), owner });
+            }
+            if own == BTreeSet::from([key]) && found.value(key) == Some(&value) {
+                return Ok(false);
             }
             if self.apply(target, &found, Some((key, &value))).await? {
                 return Ok(true);
@@ -282,7 +288,7 @@ impl Exporter<'_> {
         if let (Some((key, value)), Some(body)) = (entry, body.as_object_mut()) {
             body.insert("data".to_owned(), json!({ key: value }));
         }
-        // Whoever else has the key is no export: upstream writes over it too.
+        // Whoever else has the key is no export, over which upstream writes too, or has it only since both had the same value.
         let params = PatchParams::apply(&self.manager()).force();
         self.patch(target, &params, &Patch::Apply(body)).await
     }
