@@ -1,19 +1,105 @@
-//! FieldExports where something is in the way: another export, a slow target, labels, a watch that missed a change.
+//! FieldExports where something is in the way: rights, another export, a slow target, labels, a watch that missed a change.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::{Client, ResourceExt};
 use serde_json::json;
+use tests::chart;
 use tests::cluster::{PATIENCE, TestEnv};
-use tests::control_plane::ControlPlane;
-use tests::manifest::job_run;
-use tests::objects::condition;
+use tests::control_plane::{ControlPlane, shared};
+use tests::manifest::{job_run, virtual_cluster};
+use tests::namespace::Namespace;
+use tests::objects::{self, condition};
 use tests::simulator::quick;
 use tests::wait;
 
-use crate::field_export::{config_map, config_maps, export, exports, holds, ready};
+use crate::field_export::{
+    ANNOTATION, config_map, config_maps, export, exports, exports_in, holds, holds_in, ready,
+};
+
+/// Lets the account of a release write the config maps of another namespace.
+fn grant(account: &str, of: &str) -> String {
+    format!(
+        "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: exports}}
+rules: [{{apiGroups: [''], resources: [configmaps], verbs: [get, patch]}}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: exports}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: exports}}
+subjects: [{{kind: ServiceAccount, name: {account}, namespace: {of}}}]
+"
+    )
+}
+
+async fn message_has(client: &Client, namespace: &str, name: &str, words: &str) -> Result<DynamicObject> {
+    let says = |export: Option<&DynamicObject>| {
+        let said = condition(export?, "ACK.Recoverable")?.message.contains(words);
+        said.then(|| export.cloned()).flatten()
+    };
+    let what = format!("should say {words}");
+    wait::object(exports_in(client, namespace), name, PATIENCE, &what, says).await
+}
+
+#[tokio::test]
+async fn a_target_that_may_not_be_read_keeps_no_export_from_being_mended_or_deleted() -> Result<()> {
+    let plane = shared().await?;
+    plane.install_crds().await?;
+    let client = plane.client()?;
+    let namespace = Namespace::create(&client, "fe-rights").await?;
+    let (release, folder) = (namespace.name(), chart::folder().display().to_string());
+    let set = ["--set", "installScope=namespace,aws.region=us-west-2,leaderElection.enabled=false"];
+    chart::helm(plane, &[&["install", release, &folder, "--namespace", release][..], &set].concat()).await?;
+    let manifests = chart::manifests(plane, release, release).await?;
+    let account = chart::only(&manifests, "ServiceAccount")?.name_any();
+    let aws = emr_simulator::start(quick()).await?;
+    let _operator =
+        chart::operator(plane, &manifests, aws.url(), "pod").await?.start(plane.scratch()).await?;
+    let apply = async |namespace: &str, yaml: &str| objects::apply(&client, namespace, yaml).await;
+    apply(release, &virtual_cluster("vc", release)).await?;
+    apply(release, &config_map("target", "{}")).await?;
+    let away = Namespace::create(&client, "fe-forbidden").await?;
+    apply(away.name(), &config_map("target", "{}")).await?;
+    apply(away.name(), &grant(&account, release)).await?;
+    let to = |namespace: &str, key: &str| {
+        format!("{{kind: configmap, name: target, namespace: {namespace}, key: {key}}}")
+    };
+    let targets = |namespace: &str| Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let ours = exports_in(&client, release);
+
+    // What was never written holds nothing: neither in a namespace that isn't there.
+    let typo = format!("{release}-tpyo");
+    apply(release, &export("mended", "vc", ".spec.name", &to(&typo, "mended"))).await?;
+    apply(release, &export("gone", "vc", ".spec.name", &to(&typo, "gone"))).await?;
+    for name in ["mended", "gone"] {
+        let told = message_has(&client, release, name, "grant the operator's account").await?;
+        let claimed = !told.finalizers().is_empty() || told.annotations().contains_key(ANNOTATION);
+        ensure!(!claimed, "nothing was written there: {told:?}");
+    }
+    apply(release, &export("mended", "vc", ".spec.name", &to(release, "mended"))).await?;
+    holds_in(targets(release), "target", &[("mended", "vc")]).await?;
+    ours.delete("gone", &DeleteParams::default()).await?;
+    wait::deleted(ours.clone(), "gone", PATIENCE).await?;
+
+    // What was written is tried for a while, and left then.
+    apply(release, &export("moved", "vc", ".spec.name", &to(away.name(), "moved"))).await?;
+    apply(release, &export("left", "vc", ".spec.name", &to(away.name(), "left"))).await?;
+    holds_in(targets(away.name()), "target", &[("left", "vc"), ("moved", "vc")]).await?;
+    let bindings: Api<k8s_openapi::api::rbac::v1::RoleBinding> = Api::namespaced(client.clone(), away.name());
+    bindings.delete("exports", &DeleteParams::default()).await?;
+    apply(release, &export("moved", "vc", ".spec.name", &to(release, "moved"))).await?;
+    ours.delete("left", &DeleteParams::default()).await?;
+    message_has(&client, release, "left", "grant the operator's account").await?;
+    wait::deleted(ours, "left", PATIENCE).await?;
+    holds_in(targets(release), "target", &[("mended", "vc"), ("moved", "vc")]).await?;
+    holds_in(targets(away.name()), "target", &[("left", "vc"), ("moved", "vc")]).await
+}
 
 #[tokio::test]
 async fn of_two_exports_of_one_value_under_one_key_the_second_is_told_as_well() -> Result<()> {

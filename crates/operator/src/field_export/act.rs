@@ -16,6 +16,7 @@ use kube::core::{Request, Selector, SelectorExt};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
 
+use super::controller::TRIES;
 use super::exports::digest;
 use super::plan::{Source, SourceKind, Wanted};
 use super::status::{NOT_SYNCED, Situation};
@@ -44,9 +45,13 @@ impl Pass<'_> {
         self.report_then(Situation::Refused(why), Next::Await).await
     }
 
-    /// Names the target, and puts the finalizer on.
+    /// Names the target, and puts the finalizer on. Not before the target can be read: one that can't be read can't be vacated
+    /// either, and nobody would get rid of the name.
     pub async fn claim(&self, target: &Target) -> Result {
-        self.mark(true, Some(target)).await
+        match self.exporter().look(target).await {
+            Ok(()) => self.mark(true, Some(target)).await,
+            Err(error) => self.in_trouble(target, &error).await,
+        }
     }
 
     /// Takes the key out of a target that is no longer wanted, and then its name off.
@@ -135,11 +140,24 @@ impl Pass<'_> {
         self.exporter().put(&wanted.target, &wanted.key, value, names).await
     }
 
+    /// Takes the key out of the target. One that is forbidden for long is left: it would keep the export, and with it its
+    /// namespace, from being deleted for ever.
     async fn take_out(&self, target: &Target) -> std::result::Result<(), TargetError> {
-        let _turn = self.turn(target).await?;
-        self.exporter().vacate(target).await?;
+        let vacated = {
+            let _turn = self.turn(target).await?;
+            self.exporter().vacate(target).await
+        };
+        match vacated {
+            Err(error) if error.is_forbidden() && self.is_last_try() => self.tell_left(target, &error),
+            vacated => vacated?,
+        }
         self.context.exports.vacated(self.uid);
         Ok(())
+    }
+
+    /// Whether the passes before have failed so often that this one is the last to be tried.
+    fn is_last_try(&self) -> bool {
+        self.context.exports.memories.get(self.uid).failures.saturating_add(1) >= TRIES
     }
 
     async fn turn(&self, target: &Target) -> std::result::Result<OwnedMutexGuard<()>, TargetError> {
@@ -155,7 +173,7 @@ impl Pass<'_> {
         let message = match error {
             // It is no trouble of the export's, and its turn comes.
             TargetError::Busy(_) => return Ok(Progress::End(Next::Backoff)),
-            TargetError::Api(kube::Error::Api(status)) if status.code == 403 => {
+            TargetError::Api(kube::Error::Api(status)) if error.is_forbidden() => {
                 self.context.access.doubt();
                 format!(
                     "{}; grant the operator's account to get and patch {}s in namespace {}",

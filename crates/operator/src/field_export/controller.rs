@@ -18,7 +18,7 @@ use crate::timing;
 use crate::watch::Hooks;
 
 /// How often the key of an export that is gone is tried to be taken out of its target: nothing else would try again.
-const TRIES: u32 = 6;
+pub(super) const TRIES: u32 = 6;
 
 /// What is noted when an export comes, changes and goes.
 pub struct ExportHooks {

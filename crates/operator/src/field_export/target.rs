@@ -128,6 +128,13 @@ pub enum TargetError {
     Api(#[from] kube::Error),
 }
 
+impl TargetError {
+    /// Whether the API server doesn't let us. It says so also of a namespace that isn't there, where rights are given by namespace.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
+    }
+}
+
 /// The part of a target that is looked at.
 #[derive(Deserialize)]
 struct Found {
@@ -236,6 +243,11 @@ impl Exporter<'_> {
             }
         }
         Err(TargetError::Contended(target.clone()))
+    }
+
+    /// Finds out whether the target can be read; it may not be there yet.
+    pub async fn look(&self, target: &Target) -> Result<(), TargetError> {
+        self.read(target).await.map(drop).map_err(TargetError::from)
     }
 
     /// Takes the export's keys out of the target.
