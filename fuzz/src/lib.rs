@@ -18,6 +18,7 @@ pub mod libfuzzer;
 pub mod mutate;
 mod objects;
 mod overrides;
+mod paths;
 mod settings;
 mod simulator;
 
@@ -31,10 +32,11 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "events", check: events::check },
     Target { name: "objects", check: objects::check },
     Target { name: "overrides", check: overrides::check },
+    Target { name: "paths", check: paths::check },
     Target { name: "settings", check: settings::check },
     Target { name: "simulator", check: simulator::check },
 ];

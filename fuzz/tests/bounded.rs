@@ -84,6 +84,11 @@ fn any_overrides_mean_what_they_say_or_are_refused_with_the_place() {
 }
 
 #[test]
+fn any_path_is_refused_or_ends_with_no_more_than_fits_into_a_config_map() {
+    holds("paths");
+}
+
+#[test]
 fn any_command_line_gives_fit_settings_or_names_the_flags() {
     holds("settings");
 }

@@ -80,6 +80,8 @@ pub mod reason {
     pub const RETAINED: &str = "Retained";
     /// A field was exported.
     pub const EXPORTED: &str = "Exported";
+    /// A target may keep the key of an export, because it may not be written.
+    pub const KEY_LEFT: &str = "KeyLeft";
 }
 
 /// Who reports, in each event.

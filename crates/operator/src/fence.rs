@@ -1,6 +1,7 @@
 //! Whether this process may still act: until the time comes at which another may lead.
 //!
-//! Must not know why that time is when it is: `leader` moves it with every renewal of the lease. Invariant: once it has
+//! Must not know why that time is when it is: `leader` moves it with every renewal of the lease, and closes it with the end
+//! of its term. Invariant: once it has
 //! passed, nothing that is done [`within`](Fence::within) the fence goes on, in this process never again.
 
 use std::future::poll_fn;
@@ -80,6 +81,12 @@ impl Fence {
         }
     }
 
+    /// Shuts it now: the right to act is given back, or was lost before its time.
+    pub fn close(&self) {
+        self.0.shut.cancel();
+        self.0.until.store(0, Ordering::SeqCst);
+    }
+
     /// Whether one may act now.
     pub fn is_open(&self) -> bool {
         let until = Moment(self.0.until.load(Ordering::SeqCst));
@@ -142,6 +149,19 @@ mod tests {
         answer.send(()).unwrap();
         fence.0.until.store(0, Ordering::SeqCst);
         assert!(act.as_mut().now_or_never().is_none(), "a late answer is acted on");
+    }
+
+    #[test]
+    fn what_is_closed_stays_shut_whatever_its_time_was() {
+        for fence in [Fence::open(), Fence::until(Moment::now().after(LONG))] {
+            let mut act = pin!(fence.within(std::future::pending::<()>()));
+            assert!(act.as_mut().now_or_never().is_none() && fence.is_open());
+            fence.clone().close();
+            fence.extend(Moment::now().after(LONG));
+            assert!(!fence.is_open());
+            assert_eq!(fence.within(ready(7)).now_or_never(), None);
+            assert!(fence.shut().now_or_never().is_some(), "whoever waits for it is told");
+        }
     }
 
     #[test]

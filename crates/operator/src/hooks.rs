@@ -43,8 +43,10 @@ impl Hooks<JobRun> for RunHooks {
         wake_exports(SourceKind::JobRun, run, &self.context);
     }
 
+    /// Of a run that had ended before, a list says nothing: an edit of it or its deletion may have been missed.
     fn listed(&self) {
         self.listed.cancel();
+        self.context.exports.all_changed(SourceKind::JobRun);
     }
 
     fn failed(&self) {

@@ -121,6 +121,10 @@ pub const ROLE_ANSWER: Duration = Duration::from_secs(1);
 /// How soon and how late a role that a run waits for is read again: a wait that has just begun ends soon, and a hundred
 /// runs that wait for days cost the API server a few reads a second.
 pub const ROLE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How long an export waits for others that write its target: a thousand writes of some milliseconds would go through.
+pub const EXPORT_TURN: Duration = Duration::from_secs(2);
+
 /// How often an export is looked at although its source hasn't changed, since targets aren't watched: somebody may have taken
 /// the key out of one. It costs two reads.
 pub const EXPORT_RESYNC: Duration = Duration::from_hours(1);

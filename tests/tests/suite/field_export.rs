@@ -16,10 +16,10 @@ use tests::simulator::{endless, quick};
 use tests::wait;
 
 const FINALIZER: &str = "finalizers.services.k8s.aws/FieldExport";
-const ANNOTATION: &str = "emrcontainers.services.k8s.aws/exported-to";
+pub(crate) const ANNOTATION: &str = "emrcontainers.services.k8s.aws/exported-to";
 
 /// An export of `path` of an object; `to` is the target in YAML.
-fn export(name: &str, of: &str, path: &str, to: &str) -> String {
+pub(crate) fn export(name: &str, of: &str, path: &str, to: &str) -> String {
     let (kind, of) = of.split_once('/').unwrap_or(("VirtualCluster", of));
     let path = json!(path);
     format!(
@@ -34,20 +34,24 @@ spec:
     )
 }
 
-fn config_map(name: &str, data: &str) -> String {
+pub(crate) fn config_map(name: &str, data: &str) -> String {
     format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}, data: {data}}}")
 }
 
-fn exports(env: &TestEnv) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk("services.k8s.aws", "v1alpha1", "FieldExport");
-    Api::namespaced_with(env.client().clone(), env.namespace(), &ApiResource::from_gvk(&kind))
+pub(crate) fn exports(env: &TestEnv) -> Api<DynamicObject> {
+    exports_in(env.client(), env.namespace())
 }
 
-fn config_maps(env: &TestEnv) -> Api<ConfigMap> {
+pub(crate) fn exports_in(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("services.k8s.aws", "v1alpha1", "FieldExport");
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
+}
+
+pub(crate) fn config_maps(env: &TestEnv) -> Api<ConfigMap> {
     Api::namespaced(env.client().clone(), env.namespace())
 }
 
-async fn ready(env: &TestEnv, name: &str) -> Result<DynamicObject> {
+pub(crate) async fn ready(env: &TestEnv, name: &str) -> Result<DynamicObject> {
     env.condition(exports(env), name, "Ready", "True").await
 }
 
@@ -58,13 +62,13 @@ async fn data(env: &TestEnv, name: &str) -> Result<Data> {
 }
 
 /// Waits until a config map has exactly these keys and values.
-async fn holds(env: &TestEnv, name: &str, expected: &[(&str, &str)]) -> Result<()> {
+pub(crate) async fn holds(env: &TestEnv, name: &str, expected: &[(&str, &str)]) -> Result<()> {
     holds_in(config_maps(env), name, expected)
         .await
         .with_context(|| format!("the operator's log ends with\n{}", env.operator().process().log_tail(30)))
 }
 
-async fn holds_in(api: Api<ConfigMap>, name: &str, expected: &[(&str, &str)]) -> Result<()> {
+pub(crate) async fn holds_in(api: Api<ConfigMap>, name: &str, expected: &[(&str, &str)]) -> Result<()> {
     let expected: Data =
         expected.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let is = |found: Option<&ConfigMap>| (found?.data.clone().unwrap_or_default() == expected).then_some(());

@@ -18,6 +18,7 @@ mod drop_in;
 mod faults;
 mod fencing;
 mod field_export;
+mod field_export_trouble;
 mod hand_over;
 mod harness;
 mod hints;

@@ -5,15 +5,18 @@
 //! for only when the value is another than before, or hasn't been looked at for long.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use emrcontainers_api::condition::RESOURCE_SYNCED;
 use emrcontainers_api::field_export::FieldExport;
 use emrcontainers_api::{JobRun, VirtualCluster, annotations};
 use kube::Resource;
 use kube::api::GetParams;
-use kube::core::{Request, SelectorExt};
+use kube::core::{Request, Selector, SelectorExt};
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
+use super::controller::TRIES;
 use super::exports::digest;
 use super::plan::{Source, SourceKind, Wanted};
 use super::status::{NOT_SYNCED, Situation};
@@ -42,9 +45,13 @@ impl Pass<'_> {
         self.report_then(Situation::Refused(why), Next::Await).await
     }
 
-    /// Names the target, and puts the finalizer on.
+    /// Names the target, and puts the finalizer on. Not before the target can be read: one that can't be read can't be vacated
+    /// either, and nobody would get rid of the name.
     pub async fn claim(&self, target: &Target) -> Result {
-        self.mark(true, Some(target)).await
+        match self.exporter().look(target).await {
+            Ok(()) => self.mark(true, Some(target)).await,
+            Err(error) => self.in_trouble(target, &error).await,
+        }
     }
 
     /// Takes the key out of a target that is no longer wanted, and then its name off.
@@ -73,9 +80,10 @@ impl Pass<'_> {
     pub async fn export(&self, wanted: &Wanted) -> Result {
         let Some(mut source) = self.read(&wanted.source).await? else {
             let why = format!("the source resource {} doesn't exist", wanted.source.name);
-            return self.report_then(Situation::Waiting(&why), Next::After(timing::EXPORT_RESYNC)).await;
+            let next = Next::After(self.pause(&wanted.source, None));
+            return self.report_then(Situation::Waiting(&why), next).await;
         };
-        let next = Next::After(self.pause(&wanted.source, &source));
+        let next = Next::After(self.pause(&wanted.source, Some(&source)));
         if !is_synced(&source) {
             return self.report_then(Situation::Waiting(NOT_SYNCED), next).await;
         }
@@ -97,6 +105,8 @@ impl Pass<'_> {
             tracing::debug!(to = %wanted.target, key = wanted.key, written, "exported");
             self.context.exports.done(self.uid, digest);
         }
+        let rest = self.context.exports.rest(self.uid);
+        let next = Next::After(self.pause(&wanted.source, Some(&source)).min(rest));
         self.report_then(Situation::Exported, next).await
     }
 
@@ -116,26 +126,42 @@ impl Pass<'_> {
     }
 
     /// When the source is read again without being asked for.
-    fn pause(&self, source: &Source, object: &Value) -> std::time::Duration {
-        let labels = object.pointer("/metadata/labels").cloned();
-        let labels = labels.and_then(|labels| serde_json::from_value(labels).ok()).unwrap_or_default();
-        // Clusters are watched whatever their labels are.
-        let is_watched = source.kind == SourceKind::VirtualCluster
-            || SelectorExt::matches(&self.context.settings.watch_selector, &labels);
-        if is_watched { timing::EXPORT_RESYNC } else { timing::EXPORT_RESYNC_UNWATCHED }
+    fn pause(&self, source: &Source, object: Option<&Value>) -> Duration {
+        if is_watched(source.kind, object, &self.context.settings.watch_selector) {
+            timing::EXPORT_RESYNC
+        } else {
+            timing::EXPORT_RESYNC_UNWATCHED
+        }
     }
 
     async fn put(&self, wanted: &Wanted, value: &str) -> std::result::Result<bool, TargetError> {
-        let _writing = self.context.exports.writing.lock().await;
+        let _turn = self.turn(&wanted.target).await?;
         let names = |uid: &str| self.context.exports.name_of(uid);
         self.exporter().put(&wanted.target, &wanted.key, value, names).await
     }
 
+    /// Takes the key out of the target. One that is forbidden for long is left: it would keep the export, and with it its
+    /// namespace, from being deleted for ever.
     async fn take_out(&self, target: &Target) -> std::result::Result<(), TargetError> {
-        let _writing = self.context.exports.writing.lock().await;
-        self.exporter().vacate(target).await?;
+        let vacated = {
+            let _turn = self.turn(target).await?;
+            self.exporter().vacate(target).await
+        };
+        match vacated {
+            Err(error) if error.is_forbidden() && self.is_last_try() => self.tell_left(target, &error),
+            vacated => vacated?,
+        }
         self.context.exports.vacated(self.uid);
         Ok(())
+    }
+
+    /// Whether the passes before have failed so often that this one is the last to be tried.
+    fn is_last_try(&self) -> bool {
+        self.context.exports.memories.get(self.uid).failures.saturating_add(1) >= TRIES
+    }
+
+    async fn turn(&self, target: &Target) -> std::result::Result<OwnedMutexGuard<()>, TargetError> {
+        self.context.exports.turns.take(target).await.ok_or_else(|| TargetError::Busy(target.clone()))
     }
 
     fn exporter(&self) -> Exporter<'_> {
@@ -145,7 +171,9 @@ impl Pass<'_> {
     /// Says what is wrong with the target, and tries again later each time: it isn't watched.
     async fn in_trouble(&self, target: &Target, error: &TargetError) -> Result {
         let message = match error {
-            TargetError::Api(kube::Error::Api(status)) if status.code == 403 => {
+            // It is no trouble of the export's, and its turn comes.
+            TargetError::Busy(_) => return Ok(Progress::End(Next::Backoff)),
+            TargetError::Api(kube::Error::Api(status)) if error.is_forbidden() => {
                 self.context.access.doubt();
                 format!(
                     "{}; grant the operator's account to get and patch {}s in namespace {}",
@@ -177,6 +205,18 @@ impl Pass<'_> {
     }
 }
 
+/// Whether a source's changes are told by the watch: those of clusters are, whatever their labels are. Of one that isn't there
+/// nobody knows which labels it will have.
+fn is_watched(kind: SourceKind, object: Option<&Value>, selector: &Selector) -> bool {
+    let labels = || {
+        let labels = object?.pointer("/metadata/labels").cloned();
+        Some(labels.and_then(|labels| serde_json::from_value(labels).ok()).unwrap_or_default())
+    };
+    kind == SourceKind::VirtualCluster
+        || selector.selects_all()
+        || labels().is_some_and(|labels| SelectorExt::matches(selector, &labels))
+}
+
 /// Whether the source says that it is synced.
 fn is_synced(source: &Value) -> bool {
     let conditions = source.pointer("/status/conditions").and_then(Value::as_array);
@@ -185,4 +225,25 @@ fn is_synced(source: &Value) -> bool {
             .iter()
             .any(|condition| condition["type"] == RESOURCE_SYNCED && condition["status"] == "True")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_may_not_be_watched_is_looked_at_more_often() {
+        let labelled = json!({"metadata": {"labels": {"team": "data"}}});
+        let bare = json!({"metadata": {}});
+        let selector: Selector = crate::selector::parse("team=data").unwrap();
+        for object in [Some(&labelled), Some(&bare), None] {
+            assert!(is_watched(SourceKind::JobRun, object, &Selector::default()), "all are watched");
+            assert!(is_watched(SourceKind::VirtualCluster, object, &selector));
+        }
+        assert!(is_watched(SourceKind::JobRun, Some(&labelled), &selector));
+        assert!(!is_watched(SourceKind::JobRun, Some(&bare), &selector));
+        assert!(!is_watched(SourceKind::JobRun, None, &selector), "nobody knows its labels");
+    }
 }

@@ -11,13 +11,14 @@ use kube::ResourceExt;
 use kube_runtime::reflector::ObjectRef;
 use tokio_util::sync::CancellationToken;
 
-use super::target::{Exporter, Target};
+use super::target::{Exporter, Target, TargetError};
 use crate::context::Context;
 use crate::pass;
+use crate::timing;
 use crate::watch::Hooks;
 
 /// How often the key of an export that is gone is tried to be taken out of its target: nothing else would try again.
-const TRIES: u32 = 6;
+pub(super) const TRIES: u32 = 6;
 
 /// What is noted when an export comes, changes and goes.
 pub struct ExportHooks {
@@ -52,11 +53,14 @@ impl Hooks<FieldExport> for ExportHooks {
 
 async fn vacate(context: Arc<Context>, target: Target, uid: String) {
     for failures in 1..=TRIES {
-        let tried = {
-            let _writing = context.exports.writing.lock().await;
+        let tried = async {
+            let Some(_turn) = context.exports.turns.take(&target).await else {
+                return Err(TargetError::Busy(target.clone()));
+            };
             Exporter { writer: &context.writer, uid: &uid }.vacate(&target).await
         };
-        let Err(error) = tried else { return };
+        let tried = tokio::time::timeout(timing::STEP, tried).await;
+        let Err(error) = tried.unwrap_or_else(|_| Err(TargetError::Busy(target.clone()))) else { return };
         tracing::warn!(from = %target, %error, "the key of an export that is gone is left for now");
         tokio::time::sleep(pass::backoff(failures)).await;
     }

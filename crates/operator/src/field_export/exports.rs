@@ -6,14 +6,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use emrcontainers_api::field_export::FieldExport;
 use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use super::plan::{self, Source, SourceKind, Wanted};
 use super::target::Target;
+use super::turns::Turns;
 use crate::context::Scopes;
 use crate::memory::Memories;
 use crate::timing;
@@ -24,8 +26,8 @@ pub struct Exports {
     pub memories: Memories<FieldExport>,
     /// The FieldExports, as the watch has them; no scope where exports are switched off.
     pub scopes: Scopes<FieldExport>,
-    /// Held while a target is written: exports into one target would only refuse each other.
-    pub writing: tokio::sync::Mutex<()>,
+    /// Whose turn it is to write a target.
+    pub turns: Turns,
     index: Mutex<Index>,
 }
 
@@ -53,12 +55,7 @@ struct Done {
 impl Exports {
     /// Nothing is known yet.
     pub fn new(scopes: Scopes<FieldExport>) -> Self {
-        Self {
-            memories: Memories::default(),
-            scopes,
-            writing: tokio::sync::Mutex::default(),
-            index: Mutex::default(),
-        }
+        Self { memories: Memories::default(), scopes, turns: Turns::default(), index: Mutex::default() }
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
@@ -78,6 +75,20 @@ impl Exports {
         };
         for export in names {
             self.scopes.wake(namespace, &export);
+        }
+    }
+
+    /// Wakes the exports of all objects of a kind.
+    pub fn all_changed(&self, kind: SourceKind) {
+        let woken: Vec<_> = {
+            let index = self.index();
+            let sources = index.by_source.iter().filter(|(source, _)| source.kind == kind);
+            sources
+                .flat_map(|(source, names)| names.iter().map(|name| (source.namespace.clone(), name.clone())))
+                .collect()
+        };
+        for (namespace, export) in woken {
+            self.scopes.wake(&namespace, &export);
         }
     }
 
@@ -123,6 +134,13 @@ impl Exports {
         let index = self.index();
         let done = index.known.get(uid).and_then(|known| known.done.as_ref());
         done.is_some_and(|done| done.digest == *digest && done.seen.elapsed() < timing::EXPORT_RESYNC / 2)
+    }
+
+    /// When the target is to be looked at again although the value is the same, as passes in between don't look.
+    pub fn rest(&self, uid: &str) -> Duration {
+        let index = self.index();
+        let done = index.known.get(uid).and_then(|known| known.done.as_ref());
+        done.map_or(timing::EXPORT_RESYNC, |done| timing::EXPORT_RESYNC.saturating_sub(done.seen.elapsed()))
     }
 
     /// Notes that the target has a value.
@@ -210,6 +228,48 @@ mod tests {
         exports.source_changed(SourceKind::VirtualCluster, "ns", "other");
         exports.source_changed(SourceKind::JobRun, "elsewhere", "other");
         assert_eq!(change("none"), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_is_looked_at_each_hour_however_often_its_export_is() {
+        let exports = Exports::new(Scopes(Vec::new()));
+        exports.applied(&export("1", "a", "run", None));
+        exports.done("1", [7; 32]);
+        let mut passed = Duration::ZERO;
+        while exports.is_done("1", &[7; 32]) {
+            // The source changes now and then, and the value doesn't.
+            let next = exports.rest("1").min(Duration::from_mins(29));
+            tokio::time::advance(next).await;
+            passed += next;
+        }
+        assert_eq!(passed, Duration::from_mins(58));
+        exports.done("1", [7; 32]);
+        tokio::time::advance(Duration::from_mins(29)).await;
+        assert!(exports.is_done("1", &[7; 32]) && !exports.is_done("1", &[8; 32]));
+        assert_eq!(exports.rest("1"), Duration::from_mins(31), "not an hour from now");
+        tokio::time::advance(exports.rest("1")).await;
+        assert!(!exports.is_done("1", &[7; 32]));
+    }
+
+    #[test]
+    fn all_exports_of_a_kind_are_woken_at_once() {
+        let (wake, mut woken) = unbounded_channel();
+        let passes = Liveness::default().part("passes", "FieldExports", timing::STUCK);
+        let listed = CancellationToken::new();
+        let scope = WatchedScope { namespace: None, store: Store::default(), wake, passes, listed };
+        let exports = Exports::new(Scopes(vec![scope]));
+        exports.all_changed(SourceKind::JobRun);
+        assert!(woken.try_recv().is_err());
+        for (uid, name, of) in [("1", "a", "run"), ("2", "b", "run"), ("3", "c", "other")] {
+            exports.applied(&export(uid, name, of, None));
+        }
+        exports.all_changed(SourceKind::VirtualCluster);
+        assert!(woken.try_recv().is_err());
+        exports.all_changed(SourceKind::JobRun);
+        let mut names: Vec<_> =
+            std::iter::from_fn(|| woken.try_recv().ok().map(|export| export.name)).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b", "c"]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! This file makes one step of a pass; [`plan`] decides, [`act`] reads and writes, [`status`] builds the status. Exports
 //! of other groups belong to other controllers of the ACK family and aren't touched. Invariant: before a target is
-//! written, the export names it in an annotation and has the finalizer, so that the key can always be taken out again.
+//! written, the export names it in an annotation and has the finalizer, so that the key is taken out again wherever that is
+//! allowed.
 
 pub mod act;
 pub mod controller;
@@ -14,7 +15,10 @@ mod plan_tests;
 mod report;
 pub mod status;
 pub mod target;
+pub mod turns;
 pub mod value;
+#[cfg(test)]
+mod value_tests;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ use kube::Resource;
 
 use super::act::{Pass, Result};
 use super::status::{self, Situation};
+use super::target::{Target, TargetError};
 use crate::event::{EventType, reason};
 use crate::metrics::Kind;
 use crate::pass::{Next, Progress};
@@ -37,11 +38,23 @@ impl Pass<'_> {
         })
     }
 
+    /// Says that the key may stay in a target.
+    pub(super) fn tell_left(&self, target: &Target, error: &TargetError) {
+        tracing::warn!(from = %target, %error, "the key of an export is left, since its target may not be written");
+        let note = format!("{target} may keep the key: the operator's account may not take it out");
+        self.context.events.publish(
+            &self.export.object_ref(&()),
+            EventType::Warning,
+            reason::KEY_LEFT,
+            &note,
+        );
+    }
+
     fn tell(&self, situation: Situation<'_>) {
         let (type_, reason, note) = match situation {
             Situation::Exported if self.was_exported() => return,
             Situation::Exported => {
-                let target = super::target::Target::of(self.export);
+                let target = Target::of(self.export);
                 (EventType::Normal, reason::EXPORTED, format!("{target} has the value"))
             }
             Situation::Waiting(_) => return,

@@ -117,12 +117,22 @@ pub enum TargetError {
         /// Name of the other export.
         owner: String,
     },
+    /// Others are writing it, or it takes long.
+    #[error("{0} is being written")]
+    Busy(Target),
     /// Others kept writing it.
     #[error("{0} kept changing while it was written")]
     Contended(Target),
     /// The API server refused, or could not be reached.
     #[error("{0}")]
     Api(#[from] kube::Error),
+}
+
+impl TargetError {
+    /// Whether the API server doesn't let us. It says so also of a namespace that isn't there, where rights are given by namespace.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
+    }
 }
 
 /// The part of a target that is looked at.
@@ -218,18 +228,26 @@ impl Exporter<'_> {
                     name: target.name.clone(),
                 });
             };
-            if found.value(key) == Some(&value) {
-                if found.keys_of(self.uid) == BTreeSet::from([key]) {
-                    return Ok(false);
-                }
-            } else if let Some(owner) = found.others(key, self.uid).find_map(&names) {
+            let own = found.keys_of(self.uid);
+            // Whoever had it first has it, also where both have the same value for now: each would find the other one later.
+            if !own.contains(key)
+                && let Some(owner) = found.others(key, self.uid).find_map(&names)
+            {
                 return Err(TargetError::Taken { key: key.to_owned(), target: target.clone(), owner });
+            }
+            if own == BTreeSet::from([key]) && found.value(key) == Some(&value) {
+                return Ok(false);
             }
             if self.apply(target, &found, Some((key, &value))).await? {
                 return Ok(true);
             }
         }
         Err(TargetError::Contended(target.clone()))
+    }
+
+    /// Finds out whether the target can be read; it may not be there yet.
+    pub async fn look(&self, target: &Target) -> Result<(), TargetError> {
+        self.read(target).await.map(drop).map_err(TargetError::from)
     }
 
     /// Takes the export's keys out of the target.
@@ -282,7 +300,7 @@ impl Exporter<'_> {
         if let (Some((key, value)), Some(body)) = (entry, body.as_object_mut()) {
             body.insert("data".to_owned(), json!({ key: value }));
         }
-        // Whoever else has the key is no export: upstream writes over it too.
+        // Whoever else has the key is no export, over which upstream writes too, or has it only since both had the same value.
         let params = PatchParams::apply(&self.manager()).force();
         self.patch(target, &params, &Patch::Apply(body)).await
     }

@@ -1,8 +1,8 @@
 //! The value that a path has in an object, worked out in a thread of its own and with a bound on the work.
 //!
-//! [`path`](super::path) says which paths are evaluated at all; what is here is the second net. Must not tell values in an
-//! error: the target may be a Secret. Invariant: whatever the path and the object are, an evaluation ends, and the thread
-//! that runs the operator isn't held up.
+//! [`path`](super::path) says which paths are evaluated at all, and how much they make of an object; the bound on steps is
+//! the second net. Must not tell values in an error: the target may be a Secret. Invariant: whatever the path
+//! and the object are, an evaluation ends, there is one at a time, and the thread that runs the operator isn't held up.
 
 use std::cell::Cell;
 use std::panic::resume_unwind;
@@ -12,7 +12,7 @@ use jaq_core::data::HasLut;
 use jaq_core::load::{Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, DataT, Lut, Vars};
 use jaq_json::{Num, Val, read};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
 use super::path;
 
@@ -21,6 +21,15 @@ const MAX_STEPS: u32 = 100_000;
 
 /// The largest object whose fields are exported, as JSON: ten times that of a run with long overrides.
 pub const MAX_OBJECT_BYTES: usize = 256 * 1024;
+
+/// How much may be made of an object, as JSON: a config map has room for no more.
+const MAX_MADE_BYTES: usize = 1024 * 1024;
+
+/// What the longest escape of a character that JSON may have as it is adds to it: `\u007f`.
+const ESCAPE_BYTES: usize = 5;
+
+/// Held while a path is evaluated: what each may take of the memory isn't taken twice.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Enough for the deepest path and the deepest object that there can be; what isn't used takes no memory.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -52,9 +61,14 @@ pub async fn read_value(path: &str, object: Vec<u8>) -> Result<String, NoValue> 
         return Err(NoValue::Failed("the object is larger than 256 KiB"));
     }
     let path = path.to_owned();
+    let turn = TURN.lock().await;
     let (tell, told) = oneshot::channel();
     let thread = thread::Builder::new().name("path".to_owned()).stack_size(STACK_BYTES);
-    let started = thread.spawn(move || tell.send(evaluate(&path, &object)));
+    let started = thread.spawn(move || {
+        // The thread's, and not the pass's, which may be given up before.
+        let _turn = turn;
+        tell.send(evaluate(&path, &object))
+    });
     if started.is_err() {
         return Err(NoValue::Failed("no thread can be started for it now"));
     }
@@ -89,7 +103,13 @@ impl<'a> HasLut<'a, Metered> for Meter<'a> {
 }
 
 fn evaluate(path: &str, object: &[u8]) -> Result<String, NoValue> {
-    path::admit(path).map_err(NoValue::Unparsable)?;
+    let copies = path::admit(path).map_err(NoValue::Unparsable)?;
+    let escaped = object.iter().filter(|byte| byte.is_ascii_control()).count().saturating_mul(ESCAPE_BYTES);
+    let made =
+        object.len().saturating_add(escaped).saturating_mul(usize::try_from(copies).unwrap_or(usize::MAX));
+    if made > MAX_MADE_BYTES {
+        return Err(NoValue::Failed("it would make more than 1 MiB of an object of this size"));
+    }
     let needed = |def: &jaq_core::load::parse::Def<&'static str>| path::is_needed(def.name, def.args.len());
     let library = jaq_core::defs().chain(jaq_std::defs().filter(needed));
     let functions = jaq_core::funs::<Metered>().chain(jaq_std::base_funs()).chain(jaq_json::funs());
@@ -107,173 +127,5 @@ fn evaluate(path: &str, object: &[u8]) -> Result<String, NoValue> {
         Some(Ok(Val::Num(Num::Int(value)))) => Ok(value.to_string()),
         None | Some(Ok(_)) => Err(NoValue::Missing),
         Some(Err(_)) => Err(NoValue::Failed("the path doesn't fit the object as it is now")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn object() -> Vec<u8> {
-        json!({
-            "metadata": {"name": "etl", "labels": {"a/b": "c"}},
-            "spec": {"tags": {"team": "data"}, "list": ["x", "y"]},
-            "status": {
-                "id": "abc123", "count": 7, "big": 1.5, "ok": true, "nothing": null, "empty": "",
-                "arn": "arn:aws:emr-containers:us-west-2:111122223333:/virtualclusters/abc123",
-                "conditions": [{"type": "Ready", "status": "True"}, {"type": "Stalled", "status": "False"}],
-            },
-        })
-        .to_string()
-        .into_bytes()
-    }
-
-    async fn value(path: &str) -> Result<String, NoValue> {
-        read_value(path, object()).await
-    }
-
-    #[tokio::test]
-    async fn paths_have_the_values_that_jq_gives_them() {
-        for (path, expected) in [
-            (".status.id", "abc123"),
-            (".status[\"id\"]", "abc123"),
-            (" .status | .id ", "abc123"),
-            (".metadata.labels.\"a/b\"", "c"),
-            (".spec.list[1]", "y"),
-            (".spec.list[-1:][0]", "y"),
-            (".spec.list[]", "x"),
-            (".spec.list | last", "y"),
-            (".spec.tags | keys | first", "team"),
-            (".status.count", "7"),
-            (".status.ok", "true"),
-            (".status.ok | not", "false"),
-            (".status.empty", ""),
-            (".status.conditions[] | select(.type == \"Ready\") | .status", "True"),
-            ("first(.status.conditions[] | select(.type != \"Ready\")).status", "False"),
-            ("any(.status.conditions[]; .type == \"Ready\" and .status == \"True\")", "true"),
-            (".status.gone // \"none\"", "none"),
-            (".status.gone?.id? // .status.id", "abc123"),
-            ("if .status.count > 5 then \"many\" elif .status.ok then 1 else 0 end", "many"),
-            ("\"\\(.metadata.name)-\\(.status.count)\"", "etl-7"),
-            (".metadata.name + \"-\" + .status.id", "etl-abc123"),
-            (".status.arn | split(\":\")[4]", "111122223333"),
-            (".status.arn | ltrimstr(\"arn:aws:\") | split(\":\") | .[0] | ascii_upcase", "EMR-CONTAINERS"),
-            (".status | has(\"id\")", "true"),
-            (".spec.tags | tojson", "{\"team\":\"data\"}"),
-            (".status.conditions | length", "2"),
-            ("-3", "-3"),
-        ] {
-            assert_eq!(value(path).await.as_deref(), Ok(expected), "{path}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_neither_a_text_nor_a_whole_number_nor_a_boolean_is_missing() {
-        for path in [
-            ".status.gone",
-            ".status.nothing",
-            ".status.big",
-            ".status",
-            ".spec.list",
-            "empty",
-            ".spec.none[]?",
-        ] {
-            assert_eq!(value(path).await, Err(NoValue::Missing), "{path}");
-        }
-        assert!(matches!(value(".status.id.further").await, Err(NoValue::Failed(_))));
-        assert!(matches!(value(".status.id[]").await, Err(NoValue::Failed(_))));
-    }
-
-    #[tokio::test]
-    async fn a_hostile_path_is_refused_before_it_is_evaluated() {
-        let deep = format!("{}.{}", "(".repeat(255), ")".repeat(255));
-        assert_eq!(value(&deep).await, Err(NoValue::Missing), "deep, and as harmless as `.`");
-        let minus = format!("{}1", "-".repeat(500));
-        let _ = value(&minus).await;
-        let doubling = vec![".+."; 100].join("|");
-        let long = format!(".{}", "a".repeat(path::LONGEST));
-        for path in [
-            "",
-            "   ",
-            ".status.",
-            "$",
-            ")(",
-            "\"",
-            "\u{0}",
-            "import \"a\" as a; .",
-            "include \"a\"; .",
-            "repeat(.)",
-            "[range(1e12)]",
-            "last(range(1e12))",
-            "def f: f; f",
-            "[limit(1e9; repeat(1))]",
-            "until(false; .)",
-            "recurse(.)",
-            "..",
-            "while(true; .)",
-            "reduce .[] as $x (0; 1)",
-            "foreach .[] as $x (0; 1)",
-            "label $f | break $f",
-            "env",
-            "env.PATH",
-            "$ENV",
-            "$ENV.PATH",
-            "$__loc__",
-            "input",
-            "inputs",
-            "debug",
-            "stderr",
-            "now",
-            "halt",
-            "halt_error",
-            "input_filename",
-            "error(\"x\")",
-            "getpath([\"a\"])",
-            "\"x\" * 1000000000",
-            "1 / 0",
-            "[.,.]|[.,.]",
-            "{a: .}",
-            ".a = 1",
-            ".a |= .",
-            "del(.a)",
-            "(.,.)|(.,.)",
-            ".[] == .[]",
-            "\"\\(.[])\"",
-            ".[.[]]",
-            "select(.[])",
-            "has(.[])",
-            "walk(.)",
-            "map(.)",
-            "to_entries",
-            "combinations",
-            "tojson|tojson",
-            "split(\"\")|tojson",
-            "@base64",
-            "@sh \"\\(.)\"",
-            "\"\\(.)\\(.)\" | \"\\(.)\\(.)\"",
-            &doubling,
-            &long,
-            "try error catch .",
-            "nope",
-            "split(\"a\"; \"b\")",
-        ] {
-            let found = value(path).await;
-            assert!(matches!(found, Err(NoValue::Unparsable(_))), "{path}: {found:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_evaluation_ends_whatever_the_object_is() {
-        let items: Vec<_> = (0..40_000).map(|item| item % 2).collect();
-        let object = json!({ "a": items }).to_string().into_bytes();
-        let slow = "last(.a[] | select(. == 3 or . == 4))";
-        assert_eq!(read_value(slow, object.clone()).await, Err(NoValue::Failed("it takes too many steps")));
-        assert_eq!(read_value("last(.a[])", object).await.as_deref(), Ok("1"));
-        let large = json!({ "a": "x".repeat(MAX_OBJECT_BYTES) }).to_string().into_bytes();
-        assert!(matches!(read_value(".a", large).await, Err(NoValue::Failed(_))));
-        let deep = format!("{}{}", "[".repeat(120), "]".repeat(120)).into_bytes();
-        assert!(matches!(read_value("tojson", deep).await.as_deref(), Ok(text) if text.len() == 240));
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! The lease is upstream's and so is the protocol, so that in a cluster that is half migrated the two never work at the
 //! same time. A replica that lost the lease never joins again: tasks that it started may be alive, so it must exit.
-//! Invariant: the work is polled only while the lease is held, and the lease is given back only after the work ended.
+//! Invariant: the work is polled only while the lease is held, and the lease is given back only after the work ended and
+//! its fence was shut.
 
 mod election;
+#[cfg(test)]
+mod end_tests;
 mod identity;
 mod record;
 pub mod times;
@@ -100,12 +103,15 @@ async fn elect<W: Future<Output = anyhow::Result<()>>>(
     // Polled in this order, so that nothing is done by who could know that it doesn't lead any more.
     let result = tokio::select! {
         biased;
-        why = election.keep(term, &fence) => return Err(lost(why)),
-        () = fence.shut() => return Err(lost("its time was over when something was to be done".to_owned())),
-        result = work(fence.clone()) => result,
+        why = election.keep(term, &fence) => Err(lost(why)),
+        () = fence.shut() => Err(lost("its time was over when something was to be done".to_owned())),
+        result = work(fence.clone()) => Ok(result),
     };
+    // The work was dropped or has ended, but not the tasks that it started: the next leader need not wait for our time to end.
+    fence.close();
+    let worked = result?;
     release(election).await;
-    result.map(|()| Outcome::Worked)
+    worked.map(|()| Outcome::Worked)
 }
 
 async fn release(election: &Election) {
