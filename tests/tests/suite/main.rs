@@ -46,4 +46,5 @@ mod scope_selectors;
 mod shadow;
 mod tags;
 mod virtual_cluster;
+mod virtual_cluster_kept;
 mod wild;

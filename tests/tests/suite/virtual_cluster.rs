@@ -17,7 +17,7 @@ use tests::wait;
 const FINALIZER: &str = "finalizers.emrcontainers.services.k8s.aws/VirtualCluster";
 
 /// The only virtual cluster in AWS.
-fn the_cluster(env: &TestEnv) -> Result<VirtualClusterSnapshot> {
+pub(crate) fn the_cluster(env: &TestEnv) -> Result<VirtualClusterSnapshot> {
     let mut clusters = env.simulator().snapshot().virtual_clusters;
     ensure!(clusters.len() == 1, "there should be one virtual cluster in AWS: {clusters:?}");
     clusters.pop().context("one cluster")
@@ -257,7 +257,7 @@ async fn a_cluster_follows_one_that_is_being_terminated() -> Result<()> {
 }
 
 /// Applies a cluster whose creation is done in AWS while the reply is held, and kills the operator there.
-async fn crash_between_creation_and_status(name: &str) -> Result<TestEnv> {
+pub(crate) async fn crash_between_creation_and_status(name: &str) -> Result<TestEnv> {
     let env = TestEnv::new(name).await?;
     env.simulator().add_fault(fault("CreateVirtualCluster", FaultKind::HoldReply, 1))?;
     env.apply(&virtual_cluster("vc", env.namespace())).await?;

@@ -58,7 +58,12 @@ impl Pass<'_> {
         self.report_then(&situation, Next::Await).await
     }
 
-    /// Says why the cluster can't be created.
+    /// Says why the cluster isn't even asked for.
+    pub async fn unfit(&self, why: &str) -> Result {
+        self.report_then(&Situation::Unfit(why), Next::After(timing::CLUSTER_RESYNC)).await
+    }
+
+    /// Says why the service doesn't create the cluster.
     pub async fn refuse(&self, why: &str) -> Result {
         self.report_then(&Situation::Refused(why), Next::After(timing::CLUSTER_RESYNC)).await
     }
@@ -96,7 +101,9 @@ impl Pass<'_> {
         match write::add_finalizer(&self.context.writer, &**self.cluster, &BTreeMap::new()).await? {
             Written::Done(cluster) => {
                 self.context.clusters.wrote(&cluster);
-                self.context.clusters.update(self.uid, |memory| memory.never_started = true);
+                self.context.clusters.update(self.uid, |memory| {
+                    memory.never_started = plan::never_asked(&cluster, memory);
+                });
                 Ok(Progress::Again(cluster))
             }
             Written::Conflict(newer) => {
@@ -237,9 +244,14 @@ impl Pass<'_> {
         }
     }
 
-    /// Learns the id of a cluster that an earlier process may have created, by its own request.
+    /// Learns the id of a cluster that an earlier process may have created, by its own request. Tags that AWS wouldn't
+    /// take now were not in it.
     pub async fn recover(&self, token: String) -> Result {
-        match self.client().create_virtual_cluster(self.request(token)).await {
+        let mut request = self.request(token);
+        if self.tags_problem().is_some() {
+            request.tags.clear();
+        }
+        match self.client().create_virtual_cluster(request).await {
             // The id first: the deletion takes its time, and asking for the id again and again would cost calls.
             Ok(created) => self.save(just_created(created)).await,
             Err(error) if error.class == Class::NamespaceTaken => {

@@ -152,7 +152,7 @@ async fn perform(
     match step {
         Step::Rest | Step::Settled => Ok(Progress::End(Next::Await)),
         Step::LookAgain { token } => pass.look_again(token).await,
-        Step::Refuse(why) => pass.refuse(&why).await,
+        Step::Refuse(why) => pass.unfit(&why).await,
         Step::Misask(why) => pass.misasked(&why).await,
         Step::Adopt(existing, otherwise) => match pass.adopt(&existing, otherwise.map(|step| *step)).await {
             Adopted::Progress(progress) => progress,
@@ -160,7 +160,7 @@ async fn perform(
         },
         Step::Missing => pass.missing_read_only().await,
         Step::Reopen => pass.reopen().await,
-        Step::AddFinalizer => pass.add_finalizer().await,
+        Step::AddFinalizer | Step::RestoreFinalizer(_) => pass.add_finalizer().await,
         Step::Create { token } => pass.create(token).await,
         Step::Sync(id) => pass.sync(&id).await,
         Step::AwaitUsers => pass.await_users(users).await,

@@ -1,6 +1,6 @@
 //! A model of a virtual cluster's whole life: the object, this process's memory and the service, with crashes, lost
-//! replies, stale reads, refusals, a namespace that others take, clusters that others terminate, access that is withdrawn
-//! and runs that come and go, in any order. What `plan` decides is carried out on the model.
+//! replies, stale reads, refusals, tags that AWS wouldn't take, a finalizer that is lost, a namespace that others take,
+//! clusters that others terminate, access that is withdrawn and runs that come and go, in any order. What `plan` decides is carried out on the model.
 //!
 //! The service of the model lets two clusters of ours have one namespace, which AWS refuses: so that it isn't AWS's doing
 //! that there is only one.
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 
-use super::plan::{Step, View, plan};
+use super::plan::{Step, View, never_asked, plan};
 use super::plan_tests::cluster;
 use super::status::{SeenCluster, Situation, next};
 use crate::memory::Memory;
@@ -47,6 +47,11 @@ enum Event {
     Used(bool),
     /// The user edits the spec.
     Edit,
+    /// AWS wouldn't take the tags, or takes them again: by an edit, or by other flags of the operator and without one.
+    Tags(bool, bool),
+    /// Somebody replaces the object by its manifest, which takes our finalizer away, and we get to see it. What isn't in the
+    /// status by then is known to nobody.
+    Replace,
     /// The user deletes the object.
     Delete,
     /// The user sets the retry annotation to another value.
@@ -67,6 +72,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Crash),
         1 => any::<bool>().prop_map(Event::Used),
         1 => Just(Event::Edit),
+        2 => any::<(bool, bool)>().prop_map(|(bad, edited)| Event::Tags(bad, edited)),
+        1 => Just(Event::Replace),
         1 => Just(Event::Delete),
         1 => (0..3u8).prop_map(Event::Retry),
     ]
@@ -88,6 +95,7 @@ struct World {
     refuse_next: bool,
     taken: bool,
     access: bool,
+    bad_tags: bool,
     users: Vec<String>,
     gone: bool,
 }
@@ -102,6 +110,7 @@ impl World {
             refuse_next: false,
             taken: false,
             access: true,
+            bad_tags: false,
             users: Vec::new(),
             gone: false,
         }
@@ -121,6 +130,7 @@ impl World {
         self.happen(Event::Taken(false));
         self.happen(Event::Access(true));
         self.happen(Event::Used(false));
+        self.happen(Event::Tags(false, false));
         for _ in 0..12 {
             self.happen(Event::Pass);
             self.happen(Event::Advance);
@@ -148,7 +158,14 @@ impl World {
                 self.before = self.cluster.clone();
             }
             Event::Used(used) => self.users = used.then(|| "job".to_owned()).into_iter().collect(),
-            Event::Edit => *self.cluster.metadata.generation.get_or_insert_default() += 1,
+            Event::Edit => self.edit(),
+            Event::Tags(bad, edited) => {
+                self.bad_tags = bad;
+                if edited {
+                    self.edit();
+                }
+            }
+            Event::Replace => self.replace(),
             Event::Delete if self.cluster.metadata.finalizers.is_none() => self.gone = true,
             Event::Delete => {
                 self.cluster.metadata.deletion_timestamp.get_or_insert(Time(Timestamp::UNIX_EPOCH));
@@ -161,6 +178,20 @@ impl World {
         if self.gone {
             let live: Vec<_> = self.made.iter().filter(|(_, state)| *state != TERMINATED).collect();
             assert!(live.is_empty(), "the object is gone and a cluster lives: {live:?}");
+        }
+    }
+
+    fn edit(&mut self) {
+        *self.cluster.metadata.generation.get_or_insert_default() += 1;
+    }
+
+    fn replace(&mut self) {
+        let status = self.cluster.status.clone().unwrap_or_default();
+        let is_told = status.id.is_some() || status.refusals.is_some();
+        if is_told && self.cluster.metadata.deletion_timestamp.is_none() {
+            self.cluster.metadata.finalizers = None;
+            self.memory.fresh = None;
+            self.happen(Event::Pass);
         }
     }
 
@@ -213,24 +244,25 @@ impl World {
             cluster: &cluster,
             memory: &self.memory,
             users: &users,
-            tags_problem: None,
+            tags_problem: self.bad_tags.then_some("too many"),
             retain: false,
             read_only: false,
             adoption: true,
         };
         match plan(&view) {
             Step::Rest | Step::Settled => {}
-            Step::Refuse(why) => self.write(&cluster, &Situation::Refused(&why), fails),
+            Step::Refuse(why) => self.write(&cluster, &Situation::Unfit(&why), fails),
             Step::Reopen => self.write(&cluster, &Situation::Reopened, fails),
-            Step::AddFinalizer if fails => {}
-            Step::AddFinalizer => {
+            Step::AddFinalizer | Step::RestoreFinalizer(_) if fails => {}
+            Step::AddFinalizer | Step::RestoreFinalizer(_) => {
                 self.before = self.cluster.clone();
                 self.cluster.metadata.finalizers = Some(vec![VIRTUAL_CLUSTER_FINALIZER.to_owned()]);
                 self.memory.fresh = Some(Arc::new(self.cluster.clone()));
-                self.memory.never_started = true;
+                self.memory.never_started = never_asked(&self.cluster, &self.memory);
             }
             Step::Create { token } | Step::LookAgain { token } => {
                 let never_started = std::mem::take(&mut self.memory.never_started);
+                self.memory.asked_at = Some(Timestamp::UNIX_EPOCH);
                 let created = self.create(&cluster, token);
                 if lose_reply {
                     return;

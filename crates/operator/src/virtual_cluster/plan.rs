@@ -57,6 +57,8 @@ pub enum Step {
     Reopen,
     /// It may be created once the finalizer is there.
     AddFinalizer,
+    /// The cluster lives and the finalizer is gone: put it back, or the deletion of the object leaves the cluster behind.
+    RestoreFinalizer(String),
     /// Create it.
     Create {
         /// The same for every try of the same creation.
@@ -83,7 +85,15 @@ pub enum Step {
 impl Step {
     /// Whether it takes no call: what is let go or can't be followed doesn't need anybody who may act.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self, Self::Rest | Self::Settled | Self::Misask(_) | Self::Missing | Self::Release)
+        matches!(
+            self,
+            Self::Rest
+                | Self::Settled
+                | Self::Misask(_)
+                | Self::Missing
+                | Self::RestoreFinalizer(_)
+                | Self::Release
+        )
     }
 
     /// Whether it changes something at AWS, or leads to that. What a read is followed by looks for itself.
@@ -101,6 +111,7 @@ impl Step {
             | Self::Refuse(_)
             | Self::Misask(_)
             | Self::Missing
+            | Self::RestoreFinalizer(_)
             | Self::Sync(_)
             | Self::AwaitUsers
             | Self::AwaitTermination(_)
@@ -153,14 +164,18 @@ fn unadopted(view: &View<'_>) -> Step {
     let unfit = unfit(cluster).or_else(|| view.tags_problem.map(str::to_owned));
     if settled(cluster) {
         let refused = live_id(cluster).is_none() && state(cluster) != Some(TERMINATED);
-        return if refused && unfit.is_none() {
-            Step::LookAgain { token: token(cluster) }
-        } else {
-            Step::Settled
+        return match unfit {
+            None if refused && has_finalizer(cluster) => Step::LookAgain { token: token(cluster) },
+            None if refused => Step::AddFinalizer,
+            None | Some(_) => Step::Settled,
         };
     }
     if let Some(id) = live_id(cluster) {
-        return Step::Sync(id.to_owned());
+        return if has_finalizer(cluster) || view.read_only {
+            Step::Sync(id.to_owned())
+        } else {
+            Step::RestoreFinalizer(id.to_owned())
+        };
     }
     if view.read_only {
         return Step::Missing;
@@ -188,7 +203,8 @@ fn plan_deletion(view: &View<'_>) -> Step {
         {
             return Step::Adopt(existing, Some(Box::new(Step::Release)));
         }
-        // A cluster that was refused before may have been created by a later try whose reply was lost.
+        // A cluster that was refused before may have been created by a later try whose reply was lost. What is wrong with
+        // the tags may be so since an edit that came after the creation.
         let never_created = view.memory.never_started || unfit(cluster).is_some();
         return if never_created { Step::Release } else { Step::Recover { token: token(cluster) } };
     };
@@ -201,6 +217,13 @@ fn plan_deletion(view: &View<'_>) -> Step {
         // Also a deletion that has failed is asked for again, with backoff, in case access was given back.
         _ => Step::Delete(id),
     }
+}
+
+/// Whether nothing can have been asked of the service for an object that is given the finalizer now: one that somebody has
+/// replaced by its manifest has lost it, but not its status.
+pub fn never_asked(cluster: &VirtualCluster, memory: &Memory<VirtualCluster>) -> bool {
+    let is_told = |status: &VirtualClusterStatus| status.id.is_some() || status.refusals.is_some();
+    memory.asked_at.is_none() && !cluster.status.as_ref().is_some_and(is_told)
 }
 
 /// Whether the limits have to be sent. A limit that the spec leaves out is the service's: it shows a default of its own.

@@ -10,7 +10,7 @@ use emrcontainers_api::{VIRTUAL_CLUSTER_FINALIZER, annotations};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::plan::{Step, View, limits_differ, namespace, plan};
+use super::plan::{Step, View, limits_differ, namespace, never_asked, plan};
 use super::status::{SeenCluster, Situation, next};
 use crate::memory::Memory;
 use crate::scope::decide::Told;
@@ -59,13 +59,28 @@ fn in_state(state: &str) -> VirtualCluster {
     after(finalised(cluster()), &Situation::Seen(&seen(state)))
 }
 
+/// As a manifest leaves it that replaces it.
+fn replaced(mut cluster: VirtualCluster) -> VirtualCluster {
+    cluster.metadata.finalizers = None;
+    cluster
+}
+
 fn retried(mut cluster: VirtualCluster) -> VirtualCluster {
     cluster.metadata.annotations = Some([(annotations::RETRY.to_owned(), "1".to_owned())].into());
     cluster
 }
 
+fn view<'a>(
+    cluster: &'a VirtualCluster,
+    memory: &'a Memory<VirtualCluster>,
+    users: &'a [String],
+    retain: bool,
+) -> View<'a> {
+    View { cluster, memory, users, tags_problem: None, retain, read_only: false, adoption: true }
+}
+
 fn step(cluster: &VirtualCluster, memory: &Memory<VirtualCluster>, users: &[String], retain: bool) -> Step {
-    plan(&View { cluster, memory, users, tags_problem: None, retain, read_only: false, adoption: true })
+    plan(&view(cluster, memory, users, retain))
 }
 
 #[test]
@@ -106,6 +121,53 @@ fn each_situation_has_its_step() {
     ];
     for (what, cluster, expected) in cases {
         assert_eq!(step(&cluster, &Memory::default(), &[], false), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_cluster_that_lacks_the_finalizer_gets_it_before_anything_is_created_or_sent() {
+    let refused = replaced(after(finalised(cluster()), &Situation::Refused("no")));
+    let gone = replaced(after(in_state(RUNNING), &Situation::Gone("gone")));
+    for (what, cluster, expected) in [
+        ("refused before it was on", after(cluster(), &Situation::Unfit("no")), Step::AddFinalizer),
+        ("refused", refused, Step::AddFinalizer),
+        ("running", replaced(in_state(RUNNING)), Step::RestoreFinalizer("vc1".into())),
+        ("gone", gone, Step::Settled),
+    ] {
+        assert_eq!(step(&cluster, &Memory::default(), &[], false), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_read_only_cluster_is_not_given_a_finalizer() {
+    let (cluster, memory) = (replaced(in_state(RUNNING)), Memory::default());
+    let view = View { read_only: true, ..view(&cluster, &memory, &[], false) };
+    assert_eq!(plan(&view), Step::Sync("vc1".into()));
+}
+
+#[test]
+fn a_spec_that_is_not_even_sent_leaves_the_token_of_a_creation_that_may_be_unanswered() {
+    let mut unfit = after(finalised(cluster()), &Situation::Unfit("too many tags"));
+    assert_eq!(
+        step(&deleted(unfit.clone()), &Memory::default(), &[], false),
+        Step::Recover { token: "uid-1".into() }
+    );
+    unfit.metadata.generation = Some(2);
+    assert_eq!(step(&unfit, &Memory::default(), &[], false), Step::Create { token: "uid-1".into() });
+}
+
+#[test]
+fn nothing_was_asked_only_if_neither_this_process_nor_the_status_knows_of_it() {
+    let asked = Memory { asked_at: Some(Timestamp::UNIX_EPOCH), ..Memory::default() };
+    for (cluster, memory, expected) in [
+        (cluster(), Memory::default(), true),
+        (after(cluster(), &Situation::Unfit("no")), Memory::default(), true),
+        (after(cluster(), &Situation::NoRole("none")), Memory::default(), true),
+        (cluster(), asked, false),
+        (after(cluster(), &Situation::Refused("no")), Memory::default(), false),
+        (replaced(in_state(RUNNING)), Memory::default(), false),
+    ] {
+        assert_eq!(never_asked(&cluster, &memory), expected, "{cluster:?}");
     }
 }
 

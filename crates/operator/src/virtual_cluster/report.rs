@@ -61,7 +61,7 @@ impl Pass<'_> {
                 let note = format!("{}: {why}", condition::NO_ROLE_MESSAGE);
                 self.event(EventType::Warning, reason::ROLE_NOT_AVAILABLE, &note);
             }
-            Situation::Refused(why) | Situation::Misasked(why) => {
+            Situation::Unfit(why) | Situation::Refused(why) | Situation::Misasked(why) => {
                 self.event(EventType::Warning, reason::REFUSED, why);
             }
             Situation::Gone(why) => self.event(EventType::Warning, reason::NOT_FOUND, why),

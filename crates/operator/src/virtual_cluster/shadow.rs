@@ -29,12 +29,18 @@ impl Shadowed for VirtualCluster {
         let (memory, users) = (Memory::default(), users(cluster, context));
         let tags_problem = tags_problem(cluster, context);
         let step = plan::plan(&view(cluster, &memory, &users, tags_problem.as_deref(), context));
+        // A pass puts it back and goes on with what follows.
+        let (step, besides) = match step {
+            Step::RestoreFinalizer(id) => (Step::Sync(id), "; its finalizer is gone, and is put back"),
+            step => (step, ""),
+        };
         let Acting { scope, told } = match context.acting(&**cluster, place, step.is_idle()) {
             Ok(acting) => acting,
             Err(withheld) => return shadow::withheld(withheld),
         };
         let pass = Pass { cluster, uid: &uid, scope: &scope, told: &told, context };
-        verdict(&pass, step, &users).await
+        let (decision, about) = verdict(&pass, step, &users).await;
+        (decision, about + besides)
     }
 }
 
@@ -53,7 +59,7 @@ async fn verdict(pass: &Pass<'_>, step: Step, users: &[String]) -> Verdict {
             (Decision::Delete, format!("the object goes, and with it virtual cluster {id}"))
         }
         Step::Release => (Decision::Release, "no live virtual cluster can belong to the object".to_owned()),
-        Step::Sync(id) => sync(pass, &id).await,
+        Step::Sync(id) | Step::RestoreFinalizer(id) => sync(pass, &id).await,
         Step::Adopt(existing, otherwise) => adopt(pass, &existing, otherwise, users).await,
     }
 }

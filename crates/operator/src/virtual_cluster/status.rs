@@ -26,7 +26,9 @@ pub enum Situation<'a> {
     NoRole(&'a str),
     /// A call failed and is tried again.
     Trouble(&'a str),
-    /// It can't be created as it is described.
+    /// It can't be created as it is described: the service isn't asked for it.
+    Unfit(&'a str),
+    /// The service has said no.
     Refused(&'a str),
     /// The annotations ask for what can't be done.
     Misasked(&'a str),
@@ -72,7 +74,7 @@ pub fn next(
     now: Timestamp,
 ) -> VirtualClusterStatus {
     let before = cluster.status.clone().unwrap_or_default();
-    if let Situation::Refused(message) | Situation::Gone(message) = situation
+    if let Situation::Unfit(message) | Situation::Refused(message) | Situation::Gone(message) = situation
         && plan::settled(cluster)
         && condition::find(&before.conditions, TERMINAL).and_then(|c| c.message.as_deref()) == Some(message)
     {
@@ -93,6 +95,11 @@ pub fn next(
         Situation::Trouble(message) => not_ready(wanted, RECOVERABLE, message)
             .yes(RECOVERABLE, "", message)
             .with(RESOURCE_SYNCED, ConditionStatus::Unknown, message, condition::UNKNOWN_SYNCED_MESSAGE),
+        // The token stays: a request of before may be unanswered, and what it made is found by it.
+        Situation::Unfit(message) => {
+            status.last_handled_retry = plan::retry(cluster).map(str::to_owned);
+            stalled(wanted, "Refused", message)
+        }
         Situation::Refused(message) => {
             give_up(cluster, &mut status);
             stalled(wanted, "Refused", message)
