@@ -9,6 +9,7 @@ use emrcontainers_api::annotations;
 use kube::ResourceExt;
 
 use crate::emr::pool::Scope;
+use crate::write;
 
 /// What came of a look for a resource that is to be taken over.
 pub enum Adopted<R, S> {
@@ -94,6 +95,15 @@ pub fn missing(field: &str, remedy: &str) -> String {
         "Error populating adoption fields: required field missing: {field}; {remedy} in the annotation {}",
         annotations::ADOPTION_FIELDS
     )
+}
+
+/// What is told where the object can't be marked as one that has taken a resource over.
+pub fn unmarked(error: &kube::Error) -> Option<String> {
+    let why = write::refusal(error)?;
+    Some(format!(
+        "the object can't be marked as adopted, and the resource is left alone: {why}; let the operator write what the spec \
+         leaves out, or set spec.tags to the tags that the resource has"
+    ))
 }
 
 /// What the object asks to take over; `is_managed` says that a resource of its own may have been made for it already.

@@ -95,7 +95,10 @@ pub async fn add_finalizer<K: Kind>(
 }
 
 /// Says in one patch that the object has taken a resource over: our finalizer, the annotation, and the members of the spec
-/// that it left out.
+/// that it left out. Where they are refused, its tags at least: a spec without any would take the resource's away.
+///
+/// # Errors
+/// Also with the refusal, where the tags can't be written; nothing is then.
 pub async fn adopt<K: Kind>(writer: &Writer, object: &K, spec: &Value) -> Result<Written<K>, kube::Error> {
     let metadata = json!({
         "uid": object.meta().uid,
@@ -103,17 +106,30 @@ pub async fn adopt<K: Kind>(writer: &Writer, object: &K, spec: &Value) -> Result
         "finalizers": with_ours(object),
         "annotations": { annotations::ADOPTED: "true" },
     });
-    let alone = json!({ "metadata": metadata });
-    if spec.as_object().is_none_or(serde_json::Map::is_empty) {
-        return patch(writer, object, &alone).await;
+    let least = match spec.get("tags").filter(|tags| !tags.is_null()) {
+        Some(tags) => json!({ "metadata": metadata, "spec": { "tags": tags } }),
+        None => json!({ "metadata": metadata }),
+    };
+    if spec.as_object().is_none_or(|members| members.keys().all(|member| member == "tags")) {
+        return patch(writer, object, &least).await;
     }
-    match patch(writer, object, &json!({ "metadata": metadata, "spec": spec })).await {
-        // The definition refuses what AWS took. The spec is a courtesy, the rest is what counts.
-        Err(kube::Error::Api(status)) if status.code == 422 => {
-            tracing::warn!(%status, "the spec of an adopted object is left as it is");
-            patch(writer, object, &alone).await
+    let written = patch(writer, object, &json!({ "metadata": metadata, "spec": spec })).await;
+    let Some(why) = written.as_ref().err().and_then(refusal) else { return written };
+    // The definition, or a policy, refuses what AWS took. But for the tags the spec is a courtesy.
+    match patch(writer, object, &least).await {
+        Err(error) if refusal(&error).is_some() => written,
+        others => {
+            tracing::warn!(why, "the spec of an adopted object is left as it is, but for its tags");
+            others
         }
-        written => written,
+    }
+}
+
+/// Why the API server doesn't take what is written, if that is what is wrong: its schema says no, or a policy, or a webhook.
+pub fn refusal(error: &kube::Error) -> Option<&str> {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => Some(&status.message),
+        _ => None,
     }
 }
 

@@ -11,7 +11,7 @@ use tests::manifest::{annotated, job_run, virtual_cluster};
 use tests::objects::{condition, status};
 use tests::simulator::{calls, endless, requests};
 
-const ADOPTED: &str = "services.k8s.aws/adopted";
+pub(crate) const ADOPTED: &str = "services.k8s.aws/adopted";
 const POLICY: &str = "services.k8s.aws/adoption-policy";
 const FIELDS: &str = "services.k8s.aws/adoption-fields";
 const READ_ONLY: &str = "services.k8s.aws/read-only";
@@ -27,7 +27,7 @@ fn bare(kind: &str, name: &str, annotations: &Value) -> String {
     .to_string()
 }
 
-fn adopting(kind: &str, name: &str, fields: &Value) -> String {
+pub(crate) fn adopting(kind: &str, name: &str, fields: &Value) -> String {
     bare(kind, name, &json!({POLICY: "adopt", FIELDS: fields.to_string()}))
 }
 
@@ -49,7 +49,7 @@ fn ensure_only_read(env: &TestEnv, expected: &[(&str, u64)]) -> Result<()> {
     Ok(())
 }
 
-fn is_marked(object: &DynamicObject, kind: &str) -> Result<()> {
+pub(crate) fn is_marked(object: &DynamicObject, kind: &str) -> Result<()> {
     ensure!(object.annotations().get(ADOPTED).is_some_and(|value| value == "true"), "{:?}", object.metadata);
     ensure!(object.finalizers() == [format!("{FINALIZER}{kind}")], "{:?}", object.metadata);
     Ok(())

@@ -1,6 +1,7 @@
 //! Every end-to-end suite, in one binary so that one control plane serves the whole run: a module for each topic.
 
 mod adoption;
+mod adoption_spec;
 mod api;
 mod bad_input;
 mod chart;

@@ -15,7 +15,7 @@ use super::hand_over::Sighting;
 use super::plan::Step;
 use super::request;
 use super::status::Situation;
-use crate::adoption::{elsewhere, is_adopted};
+use crate::adoption::{elsewhere, is_adopted, unmarked};
 use crate::emr::details::JobRunDetails;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::model::{self, JobRunFilter};
@@ -110,7 +110,11 @@ impl Pass<'_> {
             return Ok(self.found_with(job, virtual_cluster_id, advice));
         }
         let left_out = filled(&compared.left_out)?;
-        match write::adopt(&self.context.writer, &**self.run, &left_out).await? {
+        let written = write::adopt(&self.context.writer, &**self.run, &left_out).await;
+        if let Some(why) = written.as_ref().err().and_then(unmarked) {
+            return self.trouble(&why).await;
+        }
+        match written? {
             Written::Done(run) => {
                 self.context.job_runs.wrote(&run);
                 Ok(Pass { run: &run, ..*self }.found_with(job, virtual_cluster_id, advice))

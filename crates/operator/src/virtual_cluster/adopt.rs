@@ -12,7 +12,7 @@ use super::act::{Pass, Result};
 use super::adoption::{Existing, left_out};
 use super::plan::Step;
 use super::status::Situation;
-use crate::adoption::{elsewhere, is_adopted};
+use crate::adoption::{elsewhere, is_adopted, unmarked};
 use crate::emr::error::Class;
 use crate::emr::model;
 use crate::pass::{Next, Progress};
@@ -59,7 +59,11 @@ impl Pass<'_> {
         }
         let defaults = tags::expand(&self.context.settings.resource_tags, &**self.cluster);
         let spec = left_out(&self.cluster.spec, &cluster, &defaults);
-        match write::adopt(&self.context.writer, &**self.cluster, &spec).await? {
+        let written = write::adopt(&self.context.writer, &**self.cluster, &spec).await;
+        if let Some(why) = written.as_ref().err().and_then(unmarked) {
+            return self.trouble(&why).await;
+        }
+        match written? {
             Written::Done(adopted) => {
                 self.context.clusters.wrote(&adopted);
                 Pass { cluster: &adopted, ..*self }.save(cluster).await

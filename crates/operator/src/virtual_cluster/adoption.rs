@@ -52,12 +52,13 @@ pub fn left_out(
     defaults: &[(String, String)],
 ) -> Value {
     let mut members = Map::new();
-    if spec.name.is_empty()
-        && let Some(name) = &cluster.name
-    {
+    // The definition asks for both in a spec: one that has a name has a provider, be it empty, which can't be changed.
+    let has_none = spec.name.is_empty();
+    if has_none && let Some(name) = &cluster.name {
         members.insert("name".to_owned(), json!(name));
     }
-    if spec.container_provider == ContainerProvider::default()
+    if has_none
+        && spec.container_provider == ContainerProvider::default()
         && let Some(eks_cluster) = &cluster.eks_cluster
     {
         let mut provider = json!({ "id": eks_cluster, "type_": "EKS" });
@@ -180,6 +181,9 @@ mod tests {
         );
         let spec: VirtualClusterSpec = serde_json::from_value(filled).unwrap();
         assert_eq!(left_out(&spec, &seen(), &defaults), json!({}));
+        let named = VirtualClusterSpec { name: "vc".into(), ..VirtualClusterSpec::default() };
+        let least = json!({"tags": {"team": "a"}, "schedulerConfiguration": {"maxConcurrentJobRuns": 5}});
+        assert_eq!(left_out(&named, &seen(), &defaults), least, "an empty provider can't be changed");
         assert!(fixed_differences(&spec, &seen()).is_empty());
         let tags = BTreeMap::from([("team".to_owned(), "b".to_owned())]);
         let other = VirtualClusterSpec {
