@@ -1,13 +1,14 @@
 //! No virtual cluster is forgotten: by an edit, by a finalizer that comes late or is lost, or by an edit that wasn't sent.
 
 use anyhow::{Result, ensure};
+use emr_simulator::FaultKind;
 use kube::ResourceExt;
 use kube::api::{DynamicObject, PostParams};
 use serde_json::{Value, json};
 use tests::cluster::TestEnv;
 use tests::manifest::virtual_cluster;
 use tests::objects::status;
-use tests::simulator::calls;
+use tests::simulator::{calls, fault, requests};
 
 use crate::virtual_cluster::{crash_between_creation_and_status, the_cluster};
 
@@ -77,5 +78,42 @@ async fn a_cluster_whose_finalizer_is_lost_gets_it_back_and_is_deleted_with_its_
     let cluster = the_cluster(&env)?;
     ensure!(cluster.id == id && cluster.state == "TERMINATED", "{cluster:?}");
     ensure!(calls(env.simulator(), "CreateVirtualCluster") == 1, "{:?}", env.simulator().counters());
+    Ok(())
+}
+
+#[tokio::test]
+async fn limits_that_an_edit_takes_away_go_also_where_they_could_not_be_sent_at_once() -> Result<()> {
+    const READ_ONLY: &str = "services.k8s.aws/read-only";
+    let env = TestEnv::new("vc-unsent").await?;
+    let limits = json!({"maxConcurrentJobRuns": 5, "maxInQueueJobRuns": 7});
+    env.ready_cluster("vc").await?;
+    let clusters = || env.virtual_clusters();
+    let edit = async |limits: &Value| {
+        env.patch(clusters(), "vc", json!({"spec": {"schedulerConfiguration": limits}})).await
+    };
+    let sent = async |count: usize, expected: Value| {
+        let update = env.in_aws("the limits should be sent", |aws| {
+            requests(aws, "UpdateVirtualCluster").get(count).cloned()
+        });
+        let body = update.await?.body.get("schedulerConfiguration").cloned().unwrap_or_else(|| json!({}));
+        ensure!(body == expected, "{body} should be {expected}");
+        anyhow::Ok(())
+    };
+    edit(&limits).await?;
+    sent(0, limits.clone()).await?;
+    // The look that the edit brings fails once.
+    env.simulator().add_fault(fault("DescribeVirtualCluster", FaultKind::AccessDenied, 1))?;
+    edit(&Value::Null).await?;
+    sent(1, json!({})).await?;
+
+    edit(&limits).await?;
+    sent(2, limits.clone()).await?;
+    env.condition(clusters(), "vc", "Ready", "True").await?;
+    env.annotate(clusters(), "vc", READ_ONLY, "true").await?;
+    edit(&Value::Null).await?;
+    env.message(clusters(), "vc", "ACK.Advisory", "spec.schedulerConfiguration: the object is read-only")
+        .await?;
+    env.annotate(clusters(), "vc", READ_ONLY, "false").await?;
+    sent(3, json!({})).await?;
     Ok(())
 }

@@ -138,9 +138,11 @@ impl Pass<'_> {
             return self.report_then(&Situation::Gone(GONE), Next::Await).await;
         }
         // A creation that is repeated brings the cluster of the first request, which an edit may have followed.
-        let is_equal = never_started || self.tag_change(&described.tags).is_empty();
+        let is_as_edited = never_started || self.cluster.metadata.generation == Some(1);
+        let is_equal = is_as_edited || self.tag_change(&described.tags).is_empty();
         let next = if is_equal { self.resync_period() } else { timing::LISTS_LAG_CHECK };
-        self.report_then(&Situation::Seen(&self.seen(described)), Next::After(next)).await
+        let seen = SeenCluster { unsent: !is_as_edited, ..self.seen(described) };
+        self.report_then(&Situation::Seen(&seen), Next::After(next)).await
     }
 
     async fn create_failed(&self, error: &EmrError) -> Result {
@@ -315,13 +317,10 @@ impl Pass<'_> {
         let scope = self.scope.clone();
         let read_only = self.is_read_only();
         let mut differs = adoption::fixed_differences(&self.cluster.spec, &described);
-        if read_only {
-            differs.extend(adoption::unsent_differences(
-                &self.cluster.spec,
-                &described,
-                &self.tag_change(&described.tags),
-            ));
-        }
+        let unsent = if read_only { self.unsent_differences(&described) } else { Vec::new() };
+        let is_known = self.cluster.status.as_ref().is_some_and(|status| status.id.is_some());
+        let is_unsent = is_known && !unsent.is_empty();
+        differs.extend(unsent);
         let counts = (described.current_concurrent_job_runs, described.current_in_queue_job_runs);
         SeenCluster {
             place: AckResourceMetadata {
@@ -338,6 +337,7 @@ impl Pass<'_> {
                 current_in_queue_job_runs: counts.1,
             }),
             advice: adoption::advice(&differs, read_only),
+            unsent: is_unsent,
         }
     }
 

@@ -101,14 +101,18 @@ pub fn unsent_differences(
     spec: &VirtualClusterSpec,
     cluster: &model::VirtualCluster,
     tags: &TagChange,
+    edited: bool,
 ) -> Vec<&'static str> {
     let mut differs = Vec::new();
     if spec.tags.is_some() && !tags.is_empty() {
         differs.push("spec.tags");
     }
     let limits = |of: &Option<SchedulerConfiguration>| of.clone().unwrap_or_default();
-    if limits_differ(&limits(&spec.scheduler_configuration), &limits(&cluster.scheduler_configuration), false)
-    {
+    if limits_differ(
+        &limits(&spec.scheduler_configuration),
+        &limits(&cluster.scheduler_configuration),
+        edited,
+    ) {
         differs.push("spec.schedulerConfiguration");
     }
     differs
@@ -194,7 +198,9 @@ mod tests {
         };
         assert_eq!(fixed_differences(&other, &seen()), ["spec.name"]);
         let change = TagChange { set: tags, remove: Vec::new() };
-        assert_eq!(unsent_differences(&other, &seen(), &change), ["spec.tags"]);
+        assert_eq!(unsent_differences(&other, &seen(), &change, false), ["spec.tags"]);
+        let both = ["spec.tags", "spec.schedulerConfiguration"];
+        assert_eq!(unsent_differences(&other, &seen(), &change, true), both, "an edit has taken limits away");
         assert!(advice(&["spec.name"], true).unwrap().contains("spec.name: the object is read-only"));
     }
 }

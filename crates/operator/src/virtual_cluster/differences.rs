@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use emrcontainers_api::virtual_cluster::{SchedulerConfiguration, VirtualCluster};
 
 use super::act::Pass;
-use super::plan;
+use super::{adoption, plan};
 use crate::context::Context;
 use crate::emr::error::EmrError;
 use crate::emr::model;
@@ -53,6 +53,12 @@ impl Pass<'_> {
             self.event(EventType::Normal, reason::UPDATED, &note);
         }
         Ok(())
+    }
+
+    /// The members that would be sent if anything were.
+    pub(super) fn unsent_differences(&self, described: &model::VirtualCluster) -> Vec<&'static str> {
+        let change = self.tag_change(&described.tags);
+        adoption::unsent_differences(&self.cluster.spec, described, &change, self.is_edited())
     }
 
     fn is_edited(&self) -> bool {

@@ -230,6 +230,7 @@ impl World {
             created_at: None,
             scheduler: None,
             advice: None,
+            unsent: false,
         }
     }
 

@@ -52,6 +52,7 @@ fn seen(state: &str) -> SeenCluster {
         created_at: None,
         scheduler: None,
         advice: None,
+        unsent: false,
     }
 }
 
@@ -238,6 +239,24 @@ fn a_cluster_that_runs_has_exactly_upstreams_conditions() {
             (condition::READY, ConditionStatus::True, message, None)
         ]
     );
+}
+
+#[test]
+fn an_edit_is_answered_only_when_all_of_it_was_sent() {
+    let answered = |situation: &Situation<'_>| {
+        let mut edited = in_state(RUNNING);
+        edited.metadata.generation = Some(2);
+        after(edited, situation).status.unwrap().observed_generation
+    };
+    let unsent = SeenCluster { unsent: true, ..seen(RUNNING) };
+    assert_eq!(answered(&Situation::Seen(&seen(RUNNING))), Some(2));
+    assert_eq!(answered(&Situation::Seen(&unsent)), Some(1));
+    assert_eq!(answered(&Situation::Unequal(&seen(RUNNING), "no right to tag")), Some(1));
+    assert_eq!(answered(&Situation::Trouble("oops")), Some(1));
+    assert_eq!(answered(&Situation::NoRole("none")), Some(1));
+    assert_eq!(answered(&Situation::Gone("gone")), Some(2));
+    let never_made = after(cluster(), &Situation::Trouble("oops")).status.unwrap();
+    assert_eq!(never_made.observed_generation, Some(1), "there is nothing to be sent to");
 }
 
 #[test]

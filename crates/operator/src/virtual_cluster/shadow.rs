@@ -7,7 +7,7 @@ use emrcontainers_api::virtual_cluster::TERMINATED;
 use kube::ResourceExt;
 
 use super::act::Pass;
-use super::adoption::{Existing, unsent_differences};
+use super::adoption::Existing;
 use super::differences::tags_problem;
 use super::plan::{self, Step};
 use super::{users, view};
@@ -90,11 +90,9 @@ async fn sync(pass: &Pass<'_>, id: &str) -> Verdict {
         Err(error) if error.class != Class::NotFound => return (Decision::Unknown, error.to_string()),
         Ok(_) | Err(_) => return (Decision::Wait, format!("virtual cluster {id} is gone")),
     };
-    let spec = &pass.cluster.spec;
-    let change = pass.tag_change(&described.tags);
-    let mut differs = unsent_differences(spec, &described, &change);
+    let mut differs = pass.unsent_differences(&described);
     // Also those that every resource gets.
-    if !differs.contains(&"spec.tags") && !change.is_empty() {
+    if !differs.contains(&"spec.tags") && !pass.tag_change(&described.tags).is_empty() {
         differs.push("tags");
     }
     if differs.is_empty() || pass.context.is_read_only(&**pass.cluster) {

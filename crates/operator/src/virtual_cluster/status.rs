@@ -61,6 +61,8 @@ pub struct SeenCluster {
     pub scheduler: Option<SchedulerStatus>,
     /// What is to be told of a spec that differs.
     pub advice: Option<String>,
+    /// Whether an edit may be still to be sent.
+    pub unsent: bool,
 }
 
 /// How many users a message names before it only counts.
@@ -81,7 +83,7 @@ pub fn next(
         return before;
     }
     let mut status = before.clone();
-    status.observed_generation = cluster.metadata.generation;
+    status.observed_generation = answered(cluster, situation);
     let wanted = Wanted::default();
     let wanted = match situation {
         Situation::NoRole(why) => {
@@ -125,8 +127,6 @@ pub fn next(
         }
         Situation::Unequal(seen, message) => {
             see(cluster, &mut status, seen);
-            // The generation isn't answered yet: what was edited is still to be sent.
-            status.observed_generation = before.observed_generation;
             not_ready(wanted, RECOVERABLE, message).yes(RECOVERABLE, "", message).no(
                 RESOURCE_SYNCED,
                 message,
@@ -153,6 +153,26 @@ pub fn next(
     };
     status.conditions = told.add_to(wanted).apply(&before.conditions, now);
     status
+}
+
+/// The generation that the status speaks of. A cluster that is there answers an edit only when all of it was sent: limits that
+/// it takes away are told from those that were never given by nothing else.
+fn answered(cluster: &VirtualCluster, situation: &Situation<'_>) -> Option<i64> {
+    let before = cluster.status.as_ref();
+    let is_known = before.is_some_and(|status| status.id.is_some());
+    let is_unsent = match situation {
+        Situation::NoRole(_) | Situation::Trouble(_) => is_known,
+        Situation::Unequal(..) => true,
+        Situation::Seen(seen) => seen.unsent,
+        Situation::Unfit(_)
+        | Situation::Refused(_)
+        | Situation::Misasked(_)
+        | Situation::Gone(_)
+        | Situation::Reopened
+        | Situation::InUse(_)
+        | Situation::DeleteAsked => false,
+    };
+    if is_unsent { before?.observed_generation } else { cluster.metadata.generation }
 }
 
 fn see(cluster: &VirtualCluster, status: &mut VirtualClusterStatus, seen: &SeenCluster) {
