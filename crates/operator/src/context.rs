@@ -26,8 +26,8 @@ use crate::job_run::role::Roles;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::scope::decide::{Acting, Withheld};
-use crate::scope::{Change, Directory, namespace};
-use crate::settings::{DeletionPolicy, Settings};
+use crate::scope::{Change, Directory};
+use crate::settings::{self, DeletionPolicy, Settings};
 use crate::store::Store;
 use crate::timing;
 use crate::watch::Watched;
@@ -85,13 +85,20 @@ impl Context {
     ///
     /// # Errors
     /// When nobody may: also when the resource is in another account than the role that would act. With the wrong
-    /// credentials every resource would seem to be gone.
+    /// credentials every resource would seem to be gone. And when the object goes, and what is to become of its resource
+    /// can't be read.
     pub fn acting<K: Resource<DynamicType = ()>>(
         &self,
         object: &K,
         place: Option<&AckResourceMetadata>,
         idle: bool,
     ) -> Result<Acting, Withheld> {
+        if !idle
+            && object.meta().deletion_timestamp.is_some()
+            && let Err(problem) = self.deletion_policy(object)
+        {
+            return Err(Withheld::Unfit(format!("{problem}; until then nothing is cancelled or deleted")));
+        }
         let acting = self.directory.acting(object, place);
         let owner = place.map(|place| place.owner_account_id.as_str()).filter(|owner| !owner.is_empty());
         match (acting, owner) {
@@ -123,13 +130,19 @@ impl Context {
         self.started.elapsed() >= timing::LISTS_LAG
     }
 
-    /// Whether the AWS resource outlives the object: what the object says, else its namespace, else the flag.
+    /// Whether the AWS resource outlives the object.
     pub fn retain<K: Resource>(&self, object: &K) -> bool {
-        let of_object = object.annotations().get(annotations::DELETION_POLICY);
-        let of_object = of_object.and_then(|text| namespace::policy(text));
+        self.deletion_policy(object) == Ok(DeletionPolicy::Retain)
+    }
+
+    /// What becomes of the AWS resource when the object goes: what the object says, else its namespace, else the flag.
+    fn deletion_policy<K: Resource>(&self, object: &K) -> Result<DeletionPolicy, String> {
+        let key = annotations::DELETION_POLICY;
+        let of_object = object.annotations().get(key).filter(|text| !text.trim().is_empty());
+        let of_object = of_object
+            .map(|text| settings::deletion(text).map_err(|problem| format!("annotation {key} {problem}")));
         let of_namespace = || self.directory.deletion_policy(namespace_of(object));
-        let policy = of_object.or_else(of_namespace).unwrap_or(self.settings.deletion_policy);
-        policy == DeletionPolicy::Retain
+        of_object.or_else(of_namespace).unwrap_or(Ok(self.settings.deletion_policy))
     }
 
     /// Asks for passes over the objects that a change concerns, but for those that have come to their end.

@@ -20,10 +20,9 @@ use crate::quotas::Quotas;
 use crate::selector;
 use crate::settings_check::{Check, Reconcile};
 use crate::settings_values::{
-    address, deletion, level, metrics_address, namespaces, ready, request_timeout, switch, system_namespace,
-    tags,
+    address, level, metrics_address, namespaces, ready, request_timeout, switch, system_namespace, tags,
 };
-pub(crate) use crate::settings_values::{endpoint, region};
+pub(crate) use crate::settings_values::{deletion, endpoint, region};
 use crate::timing;
 
 /// Everything that the command line and the environment decide.

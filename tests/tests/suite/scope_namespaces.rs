@@ -237,6 +237,45 @@ async fn an_edit_of_a_namespace_or_of_an_object_takes_effect_at_once() -> Result
 }
 
 #[tokio::test]
+async fn a_deletion_policy_that_can_not_be_read_withholds_the_deletion_until_it_can() -> Result<()> {
+    let env = annotated("misspelt", &[(POLICY, "keep")], &[]).await?;
+    env.simulator().add_outcome(endless("*"))?;
+    env.ready_cluster("vc").await?;
+    for name in ["of-object", "of-namespace"] {
+        env.apply(&job_run(name, "vc", "")).await?;
+        env.job_run_in(name, "RUNNING").await?;
+    }
+    let own = "services.k8s.aws/deletion-policy";
+    for (api, name) in [(env.job_runs(), "of-object"), (env.virtual_clusters(), "vc")] {
+        env.annotate(api, name, own, "Retain").await?;
+    }
+    let of_object = "annotation services.k8s.aws/deletion-policy is `Retain`: use delete or retain";
+    let of_namespace = "is `keep`: use delete or retain; until then nothing is cancelled or deleted";
+    for (api, name, words) in [
+        (env.job_runs(), "of-object", of_object),
+        (env.job_runs(), "of-namespace", of_namespace),
+        (env.virtual_clusters(), "vc", of_object),
+    ] {
+        api.delete(name, &DeleteParams::default()).await?;
+        env.message(api, name, "ACK.Recoverable", words).await?;
+    }
+    ensure!(calls(env.simulator(), "CancelJobRun") + calls(env.simulator(), "DeleteVirtualCluster") == 0);
+    // Nobody has to wait once it can be read.
+    env.annotate(env.job_runs(), "of-object", own, "retain").await?;
+    wait::deleted(env.job_runs(), "of-object", PATIENCE).await?;
+    ensure!(calls(env.simulator(), "CancelJobRun") == 0, "it is left as it is");
+    annotate(env.client(), env.namespace(), POLICY, Some("delete")).await?;
+    wait::deleted(env.job_runs(), "of-namespace", PATIENCE).await?;
+    ensure!(
+        env.the_job("of-namespace")?.state == "CANCELLED" && env.the_job("of-object")?.state == "RUNNING"
+    );
+    env.annotate(env.virtual_clusters(), "vc", own, "retain").await?;
+    wait::deleted(env.virtual_clusters(), "vc", PATIENCE).await?;
+    ensure!(calls(env.simulator(), "DeleteVirtualCluster") == 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn d18_each_namespace_has_its_own_endpoint() -> Result<()> {
     let plane = shared().await?;
     plane.install_crds().await?;

@@ -137,7 +137,7 @@ fn one_selector_gives_its_role_and_several_give_none() {
     let selector = |arn: &str| IAMRoleSelectorSpec { arn: arn.to_owned(), ..IAMRoleSelectorSpec::default() };
     let mut known = known(Namespace {
         endpoint_url: Some(Ok("https://vpce.example.com".to_owned())),
-        deletion_policy: Some(DeletionPolicy::Retain),
+        deletion_policy: Some(Ok(DeletionPolicy::Retain)),
         ..Namespace::default()
     });
     let plain = subject(None, None);

@@ -99,8 +99,8 @@ impl Directory {
     }
 
     /// What the namespace says of AWS resources whose objects are deleted.
-    pub fn deletion_policy(&self, namespace: &str) -> Option<DeletionPolicy> {
-        self.read().namespaces.get(namespace)?.deletion_policy
+    pub fn deletion_policy(&self, namespace: &str) -> Option<Result<DeletionPolicy, String>> {
+        self.read().namespaces.get(namespace)?.deletion_policy.clone()
     }
 
     /// Whether what has changed concerns an object whose resource is in `place`.

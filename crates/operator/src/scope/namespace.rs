@@ -23,8 +23,8 @@ pub struct Namespace {
     pub team: Option<String>,
     /// The endpoint of emr-containers, or what is wrong with the one that is named.
     pub endpoint_url: Option<Result<String, String>>,
-    /// What becomes of AWS resources when their objects are deleted.
-    pub deletion_policy: Option<DeletionPolicy>,
+    /// What becomes of AWS resources when their objects are deleted, or what is wrong with what it says.
+    pub deletion_policy: Option<Result<DeletionPolicy, String>>,
     /// Its labels, where a role can depend on them.
     pub labels: BTreeMap<String, String>,
 }
@@ -50,12 +50,16 @@ impl Namespace {
             let read = settings::endpoint(value, allow_unsafe);
             read.map_err(|problem| wrong(annotations::ENDPOINT_URL, problem)).transpose()
         });
+        let deletion_policy = given(annotations::NAMESPACE_DELETION_POLICY).map(|value| {
+            settings::deletion(value)
+                .map_err(|problem| wrong(annotations::NAMESPACE_DELETION_POLICY, problem))
+        });
         Self {
             region,
             owner: given(annotations::OWNER_ACCOUNT_ID).map(str::to_owned),
             team: given(annotations::TEAM_ID).map(str::to_owned),
             endpoint_url,
-            deletion_policy: given(annotations::NAMESPACE_DELETION_POLICY).and_then(policy),
+            deletion_policy,
             labels,
         }
     }
@@ -63,15 +67,6 @@ impl Namespace {
     /// Whether the role that acts for its objects is looked up in a map.
     pub fn is_mapped(&self) -> bool {
         self.owner.is_some() || self.team.is_some()
-    }
-}
-
-/// A deletion policy in an annotation; another value says nothing.
-pub fn policy(text: &str) -> Option<DeletionPolicy> {
-    match text {
-        "retain" => Some(DeletionPolicy::Retain),
-        "delete" => Some(DeletionPolicy::Delete),
-        _ => None,
     }
 }
 
@@ -93,7 +88,7 @@ mod tests {
         assert_eq!(read("a", annotations::OWNER_ACCOUNT_ID, "111122223333").owner.unwrap(), "111122223333");
         assert_eq!(read("a", annotations::TEAM_ID, "etl").team.unwrap(), "etl");
         let policy = read("a", annotations::NAMESPACE_DELETION_POLICY, "retain").deletion_policy;
-        assert_eq!(policy, Some(DeletionPolicy::Retain));
+        assert_eq!(policy, Some(Ok(DeletionPolicy::Retain)));
         for (key, value, expected) in [
             (
                 annotations::NAMESPACE_REGION,
@@ -106,9 +101,15 @@ mod tests {
                 "vpce",
                 "endpoint-url of namespace \"a\" is `vpce`, which is no endpoint",
             ),
+            (
+                annotations::NAMESPACE_DELETION_POLICY,
+                "keep",
+                "deletion-policy of namespace \"a\" is `keep`: use delete or retain",
+            ),
         ] {
             let namespace = read("a", key, value);
-            let problem = namespace.region.or(namespace.endpoint_url).unwrap().unwrap_err();
+            let policy = namespace.deletion_policy.map(|read| read.map(|policy| format!("{policy:?}")));
+            let problem = namespace.region.or(namespace.endpoint_url).or(policy).unwrap().unwrap_err();
             assert!(problem.contains(expected), "{problem}");
         }
     }
