@@ -228,22 +228,88 @@ impl<K: Watched> Scopes<K> {
 /// A namespace and a name in it.
 type Key = (String, String);
 
-/// JobRuns that wait for a VirtualCluster, by the cluster's namespace and name.
+/// JobRuns that wait for a VirtualCluster. Invariant: a run waits for one, and for none once it is gone.
 #[derive(Debug, Default)]
-pub struct Waiters(Mutex<HashMap<Key, HashSet<Key>>>);
+pub struct Waiters(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// By the cluster's namespace and name.
+    runs: HashMap<Key, HashSet<Key>>,
+    /// By the run's.
+    clusters: HashMap<Key, Key>,
+}
+
+impl Waiting {
+    fn remove(&mut self, run: &Key) {
+        let Some(cluster) = self.clusters.remove(run) else { return };
+        if let Some(runs) = self.runs.get_mut(&cluster) {
+            runs.remove(run);
+            if runs.is_empty() {
+                self.runs.remove(&cluster);
+            }
+        }
+    }
+}
 
 impl Waiters {
+    fn with<T>(&self, change: impl FnOnce(&mut Waiting) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Notes that a run waits. The caller resolves the reference once more after this, so that no event is missed.
     pub fn add(&self, cluster: (&str, &str), run: (&str, &str)) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry((cluster.0.to_owned(), cluster.1.to_owned()))
-            .or_default()
-            .insert((run.0.to_owned(), run.1.to_owned()));
+        let [cluster, run] = [cluster, run].map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+        self.with(|waiting| {
+            waiting.remove(&run);
+            waiting.clusters.insert(run.clone(), cluster.clone());
+            waiting.runs.entry(cluster).or_default().insert(run);
+        });
     }
 
     /// Takes out those that wait for a cluster.
-    pub fn take(&self, namespace: &str, name: &str) -> HashSet<(String, String)> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&(namespace.to_owned(), name.to_owned())).unwrap_or_default()
+    pub fn take(&self, namespace: &str, name: &str) -> HashSet<Key> {
+        self.with(|waiting| {
+            let runs = waiting.runs.remove(&(namespace.to_owned(), name.to_owned())).unwrap_or_default();
+            for run in &runs {
+                waiting.clusters.remove(run);
+            }
+            runs
+        })
+    }
+
+    /// The names of those that wait.
+    #[cfg(test)]
+    pub fn names(&self) -> Vec<String> {
+        self.with(|waiting| waiting.clusters.keys().map(|(_, name)| name.clone()).collect())
+    }
+
+    /// Forgets a run that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.with(|waiting| waiting.remove(&(namespace.to_owned(), name.to_owned())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_runs_that_waited_and_are_gone() {
+        let waiters = Waiters::default();
+        for name in ["a", "b", "c"] {
+            waiters.add(("ns", "never"), ("ns", name));
+            waiters.add(("ns", "never"), ("ns", name));
+        }
+        // Its reference was edited.
+        waiters.add(("other", "later"), ("ns", "c"));
+        assert_eq!(waiters.take("ns", "never").len(), 2);
+        waiters.add(("ns", "never"), ("ns", "a"));
+        for name in ["a", "b", "c"] {
+            waiters.forget("ns", name);
+        }
+        waiters.with(|waiting| {
+            assert!(waiting.runs.is_empty() && waiting.clusters.is_empty(), "{waiting:?}");
+        });
     }
 }

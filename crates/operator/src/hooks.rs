@@ -39,6 +39,7 @@ impl Hooks<JobRun> for RunHooks {
             self.context.poller.untrack(uid);
             self.context.pool.forget(uid);
         }
+        self.context.waiters.forget(&run.namespace().unwrap_or_default(), &run.name_any());
         self.wake_deleting_cluster(run);
         wake_exports(SourceKind::JobRun, run, &self.context);
     }

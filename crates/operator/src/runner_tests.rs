@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use emrcontainers_api::JobRun;
 use futures::stream;
-use kube::Client;
+use kube::{Client, ResourceExt};
 use kube_runtime::watcher::Event;
 use serde_json::json;
 use tokio::sync::mpsc::unbounded_channel;
@@ -23,6 +23,7 @@ use crate::emr::pool::{Pool, PoolConfig, Scope};
 use crate::fence::Fence;
 use crate::field_export::exports::Exports;
 use crate::health::{Liveness, Readiness};
+use crate::hooks::RunHooks;
 use crate::job_run::role::Roles;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
@@ -32,6 +33,7 @@ use crate::scope::Directory;
 use crate::scope::namespace::Namespace;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::watch::Hooks;
 use crate::write::Writer;
 use crate::{event, timing};
 
@@ -161,4 +163,28 @@ async fn what_is_asked_for_an_object_that_is_gone_is_done_at_once() {
     rig.context.job_run_scopes.wake("ns", "gone");
     rig.go_on(timing::STUCK * 2).await;
     assert!(rig.liveness.report().good);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_runs_that_waited_for_a_cluster_and_are_gone() {
+    let mut rig = rig().await;
+    let run = |name: &str, status: serde_json::Value| -> JobRun {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1},
+            "spec": {"virtualClusterRef": {"from": {"name": "never"}}},
+            "status": status,
+        }))
+        .unwrap()
+    };
+    let waiting = run("waiting", json!({}));
+    let submitted = run("submitted", json!({"id": "jr1", "virtualClusterID": "vc1", "state": "RUNNING"}));
+    for run in [&waiting, &submitted] {
+        rig.context.job_run_scopes.0[0].store.take_in(Event::Apply(run.clone()));
+        rig.context.job_run_scopes.wake("ns", &run.name_any());
+    }
+    rig.go_on(timing::STEP).await;
+    assert_eq!(rig.context.waiters.names(), ["waiting"], "the other one has all that it needs");
+    let hooks = RunHooks { context: Arc::clone(&rig.context), listed: CancellationToken::new() };
+    hooks.deleted(&waiting);
+    assert!(rig.context.waiters.names().is_empty());
 }

@@ -225,7 +225,7 @@ fn resolve_cluster(run: &JobRun, context: &Context) -> ClusterTarget {
         find: &|namespace, name| context.cluster_scopes.get(namespace, name),
     };
     let found = target::virtual_cluster(run, &reach);
-    if let ClusterTarget::Waiting { .. } = found {
+    if matches!(found, ClusterTarget::Waiting { .. }) && plan::needs_cluster(run) {
         let namespace = run.namespace().unwrap_or_default();
         let reference = run.spec.virtual_cluster_ref.as_ref();
         if let Some(cluster) = reference.and_then(|reference| reference.target(&namespace)) {

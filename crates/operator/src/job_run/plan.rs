@@ -315,6 +315,12 @@ pub fn is_to_be_started(run: &JobRun) -> bool {
     run.metadata.deletion_timestamp.is_none() && run.status.as_ref().is_none_or(|status| status.id.is_none())
 }
 
+/// Whether nothing is done for the run until its virtual cluster is known: it is still to be started, or where it is isn't
+/// known otherwise.
+pub fn needs_cluster(run: &JobRun) -> bool {
+    is_to_be_started(run) || run.metadata.deletion_timestamp.is_none() && virtual_cluster_of(run).is_none()
+}
+
 fn has_ended(observation: Option<&Observation>) -> bool {
     match observation {
         Some(Observation::Run(seen)) => job_run::is_final(&seen.state),
