@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::field_export::plan::SourceKind;
-use crate::job_run::plan::virtual_cluster_of;
 use crate::virtual_cluster;
 use crate::watch::Hooks;
 
@@ -29,7 +28,7 @@ impl Hooks<JobRun> for RunHooks {
         wake_exports(SourceKind::JobRun, run, &self.context);
         let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
         if ended || run.metadata.deletion_timestamp.is_some() {
-            self.wake_deleting_cluster(run);
+            virtual_cluster::wake_deleting(run, &self.context);
         }
     }
 
@@ -40,7 +39,7 @@ impl Hooks<JobRun> for RunHooks {
             self.context.pool.forget(uid);
         }
         self.context.waiters.forget(&run.namespace().unwrap_or_default(), &run.name_any());
-        self.wake_deleting_cluster(run);
+        virtual_cluster::wake_deleting(run, &self.context);
         wake_exports(SourceKind::JobRun, run, &self.context);
     }
 
@@ -52,21 +51,6 @@ impl Hooks<JobRun> for RunHooks {
 
     fn failed(&self) {
         self.context.access.doubt();
-    }
-}
-
-impl RunHooks {
-    /// A virtual cluster that is being deleted waits for its runs to end.
-    fn wake_deleting_cluster(&self, run: &JobRun) {
-        if virtual_cluster_of(run).is_none() && run.spec.virtual_cluster_ref.is_none() {
-            return;
-        }
-        let deleting = |cluster: &VirtualCluster| {
-            cluster.metadata.deletion_timestamp.is_some() && virtual_cluster::uses(run, cluster)
-        };
-        for cluster in self.context.cluster_scopes.filter(deleting) {
-            self.context.cluster_scopes.wake(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
-        }
     }
 }
 

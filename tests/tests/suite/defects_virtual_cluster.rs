@@ -78,6 +78,32 @@ async fn d6_a_cluster_that_is_deleted_first_waits_for_its_runs_and_names_them() 
 }
 
 #[tokio::test]
+async fn d6_after_a_restart_a_deleted_cluster_waits_for_runs_that_were_started_and_for_no_others()
+-> Result<()> {
+    let mut env = with_endless_jobs("d6-restart").await?;
+    env.ready_cluster("vc").await?;
+    env.simulator().add_fault(fault("StartJobRun", FaultKind::HoldReply, 1))?;
+    env.apply(&job_run("started", "vc", "")).await?;
+    env.in_aws("the reply should be held", |aws| (aws.snapshot().held_replies == 1).then_some(())).await?;
+    env.simulator().add_fault(fault("StartJobRun", FaultKind::AccessDenied, 1000))?;
+    env.apply(&job_run("refused", "vc", "")).await?;
+    let trouble = env.message(env.job_runs(), "refused", "ACK.Recoverable", "AccessDenied").await?;
+    ensure!(!trouble.finalizers().is_empty(), "as far as its object tells, it may have been started");
+    env.operator().kill9().await?;
+    env.virtual_clusters().delete("vc", &DeleteParams::default()).await?;
+    // The new process knows of neither whether it was started. Both wait for the cluster now, which is on its way out.
+    env.restart_operator().await?;
+    let waits = |vc: &DynamicObject| waits_for(vc, "started") && !waits_for(vc, "refused");
+    env.until(env.virtual_clusters(), "vc", "should wait for the one run", waits).await?;
+    env.delete(env.job_runs(), "started").await?;
+    wait::deleted(env.virtual_clusters(), "vc", PATIENCE).await?;
+    everything_ended(&env, 1)?;
+    let refused = env.job_runs().get("refused").await?;
+    ensure!(status(&refused, "id").is_none(), "{}", refused.data);
+    env.delete(env.job_runs(), "refused").await
+}
+
+#[tokio::test]
 async fn d6_a_cluster_and_its_runs_deleted_at_once_end_in_order() -> Result<()> {
     let env = with_endless_jobs("d6-at-once").await?;
     env.ready_cluster("vc").await?;

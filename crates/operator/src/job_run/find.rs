@@ -16,11 +16,13 @@ use super::hand_over::Sighting;
 use super::plan;
 use super::request;
 use super::status::Submission;
+use super::target::ClusterTarget;
 use crate::emr::error::EmrError;
 use crate::emr::model::{self, JobRunFilter};
 use crate::emr::poll::{Observed, Tracked};
 use crate::pass::{Next, Progress};
 use crate::timing;
+use crate::virtual_cluster;
 
 impl Pass<'_> {
     /// Takes over the run that was started before; if there is none, it may be started. `again`: what was started just now
@@ -160,6 +162,10 @@ impl Pass<'_> {
             memory.unanswered =
                 if is_certain { None } else { Some(memory.unanswered.unwrap_or_else(Instant::now)) };
         });
+        // A cluster that goes waits for those that may have been started in it.
+        if is_certain && matches!(self.target.virtual_cluster, ClusterTarget::Waiting { .. }) {
+            virtual_cluster::wake_deleting(self.run, self.context);
+        }
         Progress::Again(Arc::clone(self.run))
     }
 }

@@ -182,8 +182,7 @@ fn users(cluster: &VirtualCluster, context: &Context) -> Vec<String> {
         .filter(|run| uses(run, cluster))
         .into_iter()
         .map(|run| context.job_runs.freshest(run))
-        // A run that waits for its start would wait for this cluster, and this cluster for the run.
-        .filter(|run| may_be_live(run) && !context.job_runs.get(&run.uid().unwrap_or_default()).never_started)
+        .filter(|run| may_be_live(run) && !is_unstarted(run, context))
         .map(|run| match run.namespace() {
             namespace if namespace == home => run.name_any(),
             namespace => format!("{}/{}", namespace.unwrap_or_default(), run.name_any()),
@@ -191,6 +190,26 @@ fn users(cluster: &VirtualCluster, context: &Context) -> Vec<String> {
         .collect();
     names.sort_unstable();
     names
+}
+
+/// Whether it is certain that no job belongs to the run. One that waits for its start would wait for its cluster, and the
+/// cluster for the run.
+fn is_unstarted(run: &JobRun, context: &Context) -> bool {
+    let memory = context.job_runs.get(&run.uid().unwrap_or_default());
+    let has_id = run.status.as_ref().is_some_and(|status| status.id.is_some());
+    memory.is_unstarted() && memory.submission.is_none() && !has_id
+}
+
+/// Wakes a virtual cluster that is being deleted, and may wait for the run.
+pub fn wake_deleting(run: &JobRun, context: &Context) {
+    if virtual_cluster_of(run).is_none() && run.spec.virtual_cluster_ref.is_none() {
+        return;
+    }
+    let deleting =
+        |cluster: &VirtualCluster| cluster.metadata.deletion_timestamp.is_some() && uses(run, cluster);
+    for cluster in context.cluster_scopes.filter(deleting) {
+        context.cluster_scopes.wake(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
+    }
 }
 
 /// Whether a run is in a cluster, or is about to be.
