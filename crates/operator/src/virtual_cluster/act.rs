@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use emrcontainers_api::condition;
 use emrcontainers_api::status::AckResourceMetadata;
-use emrcontainers_api::virtual_cluster::{
-    ARRESTED, RUNNING, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster,
-};
+use emrcontainers_api::virtual_cluster::{RUNNING, SchedulerStatus, TERMINATED, TERMINATING, VirtualCluster};
 
 use super::status::{SeenCluster, Situation};
 use super::{adoption, plan};
@@ -202,88 +200,6 @@ impl Pass<'_> {
         latest.is_some_and(|at| self.context.now().duration_since(at).unsigned_abs() < timing::CREATION_LAG)
     }
 
-    /// Says which runs hold the deletion up; they wake the cluster when they end.
-    pub async fn await_users(&self, users: &[String]) -> Result {
-        self.report_then(&Situation::InUse(users), Next::After(timing::CLUSTER_RESYNC)).await
-    }
-
-    /// Asks for the deletion.
-    pub async fn delete(&self, id: &str) -> Result {
-        match self.client().delete_virtual_cluster(id).await {
-            Ok(()) => {
-                self.context.clusters.update(self.uid, |memory| memory.cancel_asked = true);
-                let next = Next::Check(timing::TERMINATION_FIRST_CHECK);
-                if self.cluster.status.as_ref().and_then(|status| status.state.as_deref()) == Some(ARRESTED) {
-                    // The words that say what to do stay until there is better news.
-                    return Ok(Progress::End(next));
-                }
-                self.report_then(&Situation::DeleteAsked, next).await
-            }
-            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
-                self.release().await
-            }
-            Err(error) => self.failed(&error).await,
-        }
-    }
-
-    /// Reads the cluster until it is gone.
-    pub async fn await_termination(&self, id: &str) -> Result {
-        match self.client().describe_virtual_cluster(id).await {
-            Ok(described) if described.state == TERMINATED => self.release().await,
-            Ok(described) => {
-                let seen = self.seen(described);
-                if seen.state != TERMINATING {
-                    // The deletion has failed: it is asked for again, later each time.
-                    self.context.clusters.update(self.uid, |memory| memory.cancel_asked = false);
-                    return self.report_then(&Situation::Seen(&seen), Next::Backoff).await;
-                }
-                self.report_then(&Situation::Seen(&seen), Next::Check(timing::TERMINATION_CHECK)).await
-            }
-            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
-                self.release().await
-            }
-            Err(error) => self.failed(&error).await,
-        }
-    }
-
-    /// Learns the id of a cluster that an earlier process may have created, by its own request. Tags that AWS wouldn't
-    /// take now were not in it.
-    pub async fn recover(&self, token: String) -> Result {
-        let mut request = self.request(token);
-        if self.tags_problem().is_some() {
-            request.tags.clear();
-        }
-        match self.client().create_virtual_cluster(request).await {
-            // The id first: the deletion takes its time, and asking for the id again and again would cost calls.
-            Ok(created) => self.save(just_created(created)).await,
-            Err(error) if error.class == Class::NamespaceTaken => {
-                let left = match self.holder().await {
-                    Ok(Some(holder)) => self.left_behind(&holder).await,
-                    Ok(None) => Ok(None),
-                    Err(error) => Err(error),
-                };
-                match left {
-                    Ok(Some(left)) => self.save(left).await,
-                    Ok(None) => self.release().await,
-                    Err(error) => self.failed(&error).await,
-                }
-            }
-            Err(error) if matches!(error.class, Class::Refused | Class::NotFound) => self.release().await,
-            Err(error) => self.failed(&error).await,
-        }
-    }
-
-    /// Takes the finalizer off.
-    pub async fn release(&self) -> Result {
-        match write::remove_finalizer(&self.context.writer, &**self.cluster).await? {
-            Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
-            Written::Conflict(newer) => {
-                self.context.clusters.wrote(&newer);
-                Ok(Progress::Again(newer))
-            }
-        }
-    }
-
     /// Tells of an error and tries again later; a throttle is only waited for.
     pub(super) async fn failed(&self, error: &EmrError) -> Result {
         match error.class {
@@ -297,7 +213,7 @@ impl Pass<'_> {
         self.report_then(&Situation::Trouble(message), Next::Backoff).await
     }
 
-    fn request(&self, client_token: String) -> CreateVirtualCluster {
+    pub(super) fn request(&self, client_token: String) -> CreateVirtualCluster {
         let spec = &self.cluster.spec;
         let info = spec.container_provider.info.as_ref().and_then(|info| info.eks_info.as_ref());
         CreateVirtualCluster {
@@ -362,7 +278,7 @@ impl Pass<'_> {
 }
 
 /// Creation is synchronous: what can't be read yet is RUNNING.
-fn just_created(created: model::Created) -> model::VirtualCluster {
+pub(super) fn just_created(created: model::Created) -> model::VirtualCluster {
     model::VirtualCluster {
         arn: created.arn,
         state: RUNNING.to_owned(),

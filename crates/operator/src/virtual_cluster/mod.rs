@@ -7,6 +7,7 @@ pub mod act;
 mod adopt;
 pub mod adoption;
 mod differences;
+mod end;
 mod hand_over;
 #[cfg(test)]
 mod model_tests;

@@ -1,0 +1,97 @@
+//! Makes the calls of a deletion: find what was created, ask for its end, wait for that, let the object go.
+//!
+//! Must not decide what to do: `plan` does. Invariant: the finalizer comes off only when no live cluster can belong to the
+//! object.
+
+use emrcontainers_api::virtual_cluster::{ARRESTED, TERMINATED, TERMINATING};
+
+use super::act::{Pass, Result, just_created};
+use super::status::Situation;
+use crate::emr::error::Class;
+use crate::pass::{Next, Progress};
+use crate::timing;
+use crate::write::{self, Written};
+
+impl Pass<'_> {
+    /// Says which runs hold the deletion up; they wake the cluster when they end.
+    pub async fn await_users(&self, users: &[String]) -> Result {
+        self.report_then(&Situation::InUse(users), Next::After(timing::CLUSTER_RESYNC)).await
+    }
+
+    /// Asks for the deletion.
+    pub async fn delete(&self, id: &str) -> Result {
+        match self.client().delete_virtual_cluster(id).await {
+            Ok(()) => {
+                self.context.clusters.update(self.uid, |memory| memory.cancel_asked = true);
+                let next = Next::Check(timing::TERMINATION_FIRST_CHECK);
+                if self.cluster.status.as_ref().and_then(|status| status.state.as_deref()) == Some(ARRESTED) {
+                    // The words that say what to do stay until there is better news.
+                    return Ok(Progress::End(next));
+                }
+                self.report_then(&Situation::DeleteAsked, next).await
+            }
+            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
+                self.release().await
+            }
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// Reads the cluster until it is gone.
+    pub async fn await_termination(&self, id: &str) -> Result {
+        match self.client().describe_virtual_cluster(id).await {
+            Ok(described) if described.state == TERMINATED => self.release().await,
+            Ok(described) => {
+                let seen = self.seen(described);
+                if seen.state != TERMINATING {
+                    // The deletion has failed: it is asked for again, later each time.
+                    self.context.clusters.update(self.uid, |memory| memory.cancel_asked = false);
+                    return self.report_then(&Situation::Seen(&seen), Next::Backoff).await;
+                }
+                self.report_then(&Situation::Seen(&seen), Next::Check(timing::TERMINATION_CHECK)).await
+            }
+            Err(error) if matches!(error.class, Class::AlreadyTerminated | Class::NotFound) => {
+                self.release().await
+            }
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// Learns the id of a cluster that an earlier process may have created, by its own request. Tags that AWS wouldn't
+    /// take now were not in it.
+    pub async fn recover(&self, token: String) -> Result {
+        let mut request = self.request(token);
+        if self.tags_problem().is_some() {
+            request.tags.clear();
+        }
+        match self.client().create_virtual_cluster(request).await {
+            // The id first: the deletion takes its time, and asking for the id again and again would cost calls.
+            Ok(created) => self.save(just_created(created)).await,
+            Err(error) if error.class == Class::NamespaceTaken => {
+                let left = match self.holder().await {
+                    Ok(Some(holder)) => self.left_behind(&holder).await,
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                match left {
+                    Ok(Some(left)) => self.save(left).await,
+                    Ok(None) => self.release().await,
+                    Err(error) => self.failed(&error).await,
+                }
+            }
+            Err(error) if matches!(error.class, Class::Refused | Class::NotFound) => self.release().await,
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// Takes the finalizer off.
+    pub async fn release(&self) -> Result {
+        match write::remove_finalizer(&self.context.writer, &**self.cluster).await? {
+            Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
+            Written::Conflict(newer) => {
+                self.context.clusters.wrote(&newer);
+                Ok(Progress::Again(newer))
+            }
+        }
+    }
+}
