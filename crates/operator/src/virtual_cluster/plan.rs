@@ -162,11 +162,16 @@ fn adoption(view: &View<'_>) -> Result<Option<(Existing, bool)>, String> {
 fn unadopted(view: &View<'_>) -> Step {
     let cluster = view.cluster;
     let unfit = unfit(cluster).or_else(|| view.tags_problem.map(str::to_owned));
+    let is_absent = live_id(cluster).is_none() && state(cluster) != Some(TERMINATED);
+    // A try after the refusal may be unanswered, whatever the spec says by now.
+    let was_asked = cluster.status.as_ref().is_some_and(|status| status.refusals.is_some());
+    if is_absent && was_asked && !has_finalizer(cluster) {
+        return Step::AddFinalizer;
+    }
     if settled(cluster) {
-        let refused = live_id(cluster).is_none() && state(cluster) != Some(TERMINATED);
         return match unfit {
-            None if refused && has_finalizer(cluster) => Step::LookAgain { token: token(cluster) },
-            None if refused => Step::AddFinalizer,
+            None if is_absent && has_finalizer(cluster) => Step::LookAgain { token: token(cluster) },
+            None if is_absent => Step::AddFinalizer,
             None | Some(_) => Step::Settled,
         };
     }
