@@ -31,6 +31,7 @@ use kube::core::SelectorExt;
 use crate::adoption::Adopted;
 use crate::context::Context;
 use crate::decode::Assembled;
+use crate::job_run::destination::Destination;
 use crate::job_run::plan::{may_be_live, virtual_cluster_of};
 use crate::memory::{Memories, Memory};
 use crate::pass::{Next, PassError, Progress, Reconciled};
@@ -213,9 +214,14 @@ pub fn wake_deleting(run: &JobRun, context: &Context) {
     }
 }
 
-/// Whether a run is in a cluster, or is about to be.
+/// Whether a run is in a cluster, may be, or is about to be.
 pub fn uses(run: &JobRun, cluster: &VirtualCluster) -> bool {
     let id = cluster.status.as_ref().and_then(|status| status.id.as_deref());
+    let has_id = run.status.as_ref().is_some_and(|status| status.id.is_some());
+    let tried = Destination::of(run).filter(|_| !has_id);
+    if tried.is_some_and(|tried| Some(tried.virtual_cluster_id.as_str()) == id) {
+        return true;
+    }
     if let Some(used) = virtual_cluster_of(run) {
         return Some(used) == id;
     }
@@ -224,4 +230,41 @@ pub fn uses(run: &JobRun, cluster: &VirtualCluster) -> bool {
     target.is_some_and(|(namespace, name)| {
         Some(namespace) == cluster.namespace().as_deref() && name == cluster.name_any()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use emrcontainers_api::annotations;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_used_by_what_is_in_it_may_be_in_it_or_names_it() {
+        let cluster: VirtualCluster = serde_json::from_value(json!({
+            "metadata": {"name": "vc", "namespace": "ns"}, "status": {"id": "vc1"},
+            "spec": {"name": "vc", "containerProvider": {"id": "eks", "type_": "EKS"}},
+        }))
+        .unwrap();
+        let run = |reference: &str, tried: &str, status: serde_json::Value| -> JobRun {
+            serde_json::from_value(json!({
+                "metadata": {"name": "r", "namespace": "ns", "finalizers": [emrcontainers_api::JOB_RUN_FINALIZER],
+                    "annotations": {annotations::ORIGIN: "u", annotations::DESTINATION: format!("1/r/{tried}")}},
+                "spec": {"virtualClusterRef": {"from": {"name": reference}}},
+                "status": status,
+            }))
+            .unwrap()
+        };
+        let (none, there) = (json!({}), json!({"id": "jr1", "virtualClusterID": "vc1"}));
+        let elsewhere = json!({"id": "jr1", "virtualClusterID": "vc2"});
+        for (what, run, is_used) in [
+            ("it is in it", run("other", "vc2", there), true),
+            ("it may be in it", run("other", "vc1", none.clone()), true),
+            ("it names it", run("vc", "vc2", none.clone()), true),
+            ("it is elsewhere", run("vc", "vc1", elsewhere), false),
+            ("it is about others", run("other", "vc2", none), false),
+        ] {
+            assert_eq!(uses(&run, &cluster), is_used, "{what}");
+        }
+    }
 }
