@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use clap::ValueEnum;
-use emr_simulator::FaultKind;
+use emr_simulator::{FaultKind, LoggedRequest};
 
 use super::family::Family;
 use super::tally::Count;
@@ -40,6 +40,27 @@ pub struct Figures {
     pub words: String,
 }
 
+/// What logs and AWS's journal have of the first object with which something is wrong.
+async fn story(world: &World<'_>, wrong: &[Wrong]) -> String {
+    let Some(name) = wrong.first().and_then(|wrong| wrong.what.split_whitespace().next()) else {
+        return String::new();
+    };
+    let mut lines = vec![format!("\nof {name}:")];
+    let snapshot = world.simulator.snapshot();
+    let jobs = snapshot.job_runs.iter().filter(|job| job.name == name);
+    let ids: Vec<String> = jobs.map(|job| job.id.clone()).collect();
+    let is_of_it = |request: &LoggedRequest| {
+        let is_named = request.body.get("name").and_then(|name| name.as_str()) == Some(name);
+        is_named || request.id.as_ref().is_some_and(|id| ids.contains(id))
+    };
+    for request in world.simulator.requests_since(0).iter().filter(|request| is_of_it(request)) {
+        let LoggedRequest { at, operation, status, error_code, access_key, fault, .. } = request;
+        lines.push(format!("{at} {operation} {status:?} {error_code:?} {fault:?} by {access_key:?}"));
+    }
+    lines.extend(world.replicas.said_of(name).await);
+    lines.join("\n")
+}
+
 impl Figures {
     /// The figures of a round that is over.
     pub async fn of(seed: u64, world: &World<'_>, wrong: Vec<Wrong>) -> Self {
@@ -61,7 +82,11 @@ impl Figures {
             struck_calls: requests.iter().filter(|request| request.fault.is_some_and(is_struck)).count(),
             faults: world.tally.counts(),
             failing: is_wrong.then_some(seed).into_iter().collect(),
-            words: if is_wrong { world.replicas.words().await } else { String::new() },
+            words: if is_wrong {
+                world.replicas.words().await + &story(world, &wrong).await
+            } else {
+                String::new()
+            },
             wrong,
         }
     }

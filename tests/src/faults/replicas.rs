@@ -200,6 +200,19 @@ impl Replicas {
         let tails = state.running.iter().map(|running| running.operator.process().log_tail(40));
         format!("the operator's log ends with\n{}", tails.collect::<String>())
     }
+
+    /// What all logs say of an object, and where each process starts and stops.
+    pub async fn said_of(&self, name: &str) -> Vec<String> {
+        let state = self.state.lock().await;
+        let logs = state.logs.iter().enumerate();
+        let words = [format!("\"name\":\"{name}\""), "\"msg\":\"sta".to_owned(), "\"msg\":\"sto".to_owned()];
+        let lines = logs.filter_map(|(index, log)| {
+            let text = std::fs::read_to_string(log).ok()?;
+            let lines = text.lines().filter(|line| words.iter().any(|word| line.contains(word)));
+            Some(lines.map(|line| format!("process {index}: {line}")).collect::<Vec<_>>())
+        });
+        lines.flatten().collect()
+    }
 }
 
 /// Waits until a run was started and AWS keeps the answer; false when none is started in time.
