@@ -221,20 +221,24 @@ async fn a_run_that_another_object_has_or_could_have_is_not_taken() -> Result<()
 }
 
 #[tokio::test]
-async fn a_run_in_a_virtual_cluster_that_can_not_be_is_let_go() -> Result<()> {
-    let (mut env, _) = upstreams("hand-over-malformed").await?;
-    finalised(&env, "nowhere").await?;
-    env.job_runs().delete("nowhere", &DeleteParams::default()).await?;
-    // Upstream's definition has no pattern for an id, and AWS refuses one that is none.
-    env.simulator().add_fault(Fault {
+async fn a_list_that_is_refused_lets_no_run_go() -> Result<()> {
+    let (mut env, cluster) = upstreams("hand-over-refused").await?;
+    finalised(&env, "going").await?;
+    submitted(&env, &cluster, "going", "unknown-1").await?;
+    env.job_runs().delete("going", &DeleteParams::default()).await?;
+    // A refusal says nothing of the runs: that of a page's token, for one.
+    let refused = env.simulator().add_fault(Fault {
         code: Some("ValidationException".to_owned()),
         status: Some(400),
-        message: Some("Value at 'virtualClusterId' failed to satisfy constraint".to_owned()),
+        message: Some("The provided nextToken is invalid.".to_owned()),
         ..fault("ListJobRuns", FaultKind::Error, 1000)
     })?;
     env.restart_operator().await?;
-    wait::deleted(env.job_runs(), "nowhere", PATIENCE).await?;
-    ensure!(calls(env.simulator(), "ListJobRuns") > 0 && calls(env.simulator(), "StartJobRun") == 0);
+    env.message(env.job_runs(), "going", "ACK.Recoverable", "nextToken").await?;
+    ensure!(env.the_job("going")?.state == "RUNNING");
+    env.simulator().remove_fault(refused);
+    wait::deleted(env.job_runs(), "going", PATIENCE).await?;
+    ensure!(env.the_job("going")?.state == "CANCELLED");
     Ok(())
 }
 

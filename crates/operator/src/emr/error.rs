@@ -72,6 +72,9 @@ pub struct EmrError {
     pub in_doubt: bool,
 }
 
+/// The longest id of a virtual cluster that the service takes.
+const MAX_CLUSTER_ID: usize = 64;
+
 /// The code of a request that never got an answer.
 pub const REQUEST_ERROR: &str = "RequestError";
 /// The code of a request that wasn't answered in time.
@@ -222,9 +225,13 @@ impl EmrError {
         !self.in_doubt && (self.code == ROLE_ERROR || is_answered)
     }
 
-    /// Whether a list was refused because there is no such virtual cluster, or can be none: no run is there either.
-    pub fn names_no_cluster(&self) -> bool {
-        self.class == Class::NotFound || self.class == Class::Refused && self.code == "ValidationException"
+    /// Whether a list says that no run can be in this virtual cluster: it isn't there, or its id can't be one. Any other
+    /// refusal says nothing of runs: that of a page's token, say.
+    pub fn proves_no_run_in(&self, virtual_cluster_id: &str) -> bool {
+        let can_be = !virtual_cluster_id.is_empty()
+            && virtual_cluster_id.len() <= MAX_CLUSTER_ID
+            && virtual_cluster_id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        self.class == Class::NotFound || self.class == Class::Refused && !can_be
     }
 
     /// The error of an attempt that followed another.

@@ -120,11 +120,12 @@ fn an_error_reads_like_upstreams_and_carries_no_request_id() {
 #[test]
 fn only_a_cluster_that_is_not_there_or_can_not_be_proves_that_no_run_is_there() {
     let list = |code: &str, status: u16| EmrError::new(Operation::ListJobRuns, code, Some(status), "no");
-    assert!(list("ResourceNotFoundException", 404).names_no_cluster());
-    assert!(list("ValidationException", 400).names_no_cluster());
+    assert!(list("ResourceNotFoundException", 404).proves_no_run_in("vc1"));
+    assert!(list("ValidationException", 400).proves_no_run_in("Not An Id"));
+    assert!(!list("ValidationException", 400).proves_no_run_in("vc1"), "it may be the token of a page");
     for (code, status) in [("TeapotException", 418), ("AccessDeniedException", 403), ("InternalServer", 500)]
     {
-        assert!(!list(code, status).names_no_cluster(), "{code}");
+        assert!(!list(code, status).proves_no_run_in("vc1"), "{code}");
     }
 }
 

@@ -138,7 +138,9 @@ impl Pass<'_> {
             Sighting::Run(job) => Ok(self.found(*job, virtual_cluster_id)),
             Sighting::None => self.missing_read_only().await,
             Sighting::Doubt(runs) => self.doubt(&runs).await,
-            Sighting::Failed(error) if error.names_no_cluster() => self.missing_read_only().await,
+            Sighting::Failed(error) if error.proves_no_run_in(virtual_cluster_id) => {
+                self.missing_read_only().await
+            }
             Sighting::Failed(error) => self.failed(&error).await,
         }
     }

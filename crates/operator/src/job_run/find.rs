@@ -17,7 +17,7 @@ use super::plan;
 use super::request;
 use super::status::Submission;
 use super::target::ClusterTarget;
-use crate::emr::error::EmrError;
+use crate::emr::error::{Class, EmrError};
 use crate::emr::model::{self, JobRunFilter};
 use crate::emr::poll::{Observed, Tracked};
 use crate::pass::{Next, Progress};
@@ -45,7 +45,8 @@ impl Pass<'_> {
                 self.doubt(&runs).await
             }
             // A virtual cluster that is gone, or never was, refuses the start in its own words.
-            Sighting::Failed(error) if error.names_no_cluster() => Ok(self.sought(true)),
+            Sighting::Failed(error) if error.proves_no_run_in(virtual_cluster_id) => Ok(self.sought(true)),
+            Sighting::Failed(error) if again && error.class == Class::Refused => Ok(self.sought(false)),
             Sighting::Failed(error) => self.failed(&error).await,
         }
     }
@@ -63,7 +64,7 @@ impl Pass<'_> {
                 if live.is_empty() { self.release().await } else { self.doubt(&live).await }
             }
             // In a virtual cluster that isn't there, or whose id can't be one, nothing was ever started.
-            Sighting::Failed(error) if error.names_no_cluster() => self.release().await,
+            Sighting::Failed(error) if error.proves_no_run_in(virtual_cluster_id) => self.release().await,
             Sighting::Failed(error) => self.failed(&error).await,
         }
     }
