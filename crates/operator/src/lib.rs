@@ -53,6 +53,7 @@ pub mod telemetry;
 pub mod timing;
 pub mod virtual_cluster;
 pub mod watch;
+pub mod watch_backoff;
 pub mod watch_first;
 pub mod work_queue;
 pub mod write;

@@ -53,6 +53,10 @@ pub const CLOCK_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 /// 240 s, and a connection that was cut unnoticed is silent.
 pub const WATCH_SECONDS: u32 = 200;
 
+/// How long a watch that failed waits at most before it is tried again: seven requests a minute and kind don't keep an API
+/// server down, and runs that are applied meanwhile start that much later.
+pub const WATCH_RETRY: Duration = Duration::from_secs(8);
+
 /// How long nothing may come from the API server where something is awaited: ten seconds more than [`WATCH_SECONDS`], after
 /// which it ends a watch on which nothing happens. Without a bound a connection that was cut unnoticed is waited for for ever.
 pub const API_SILENCE: Duration = Duration::from_secs(210);

@@ -21,6 +21,7 @@ use crate::decode::Decoded;
 use crate::metrics::Metrics;
 use crate::store::{Applied, Change, Store};
 use crate::timing;
+use crate::watch_backoff::WatchBackoff;
 use crate::watch_first::unsettled;
 use crate::write::Kind;
 
@@ -79,18 +80,19 @@ pub fn watch<K: Watched>(
     let errors = metrics.clone();
     let failures = Arc::clone(&hooks);
     let first = unsettled(api.clone(), &config);
-    let events = first.chain(watcher(api, config).default_backoff()).filter_map(move |event| {
-        let event = event.map_or_else(
-            |error| {
-                errors.watch_error(K::KIND);
-                failures.failed();
-                warn!(kind = K::KIND.as_str(), %error, "watch failed; it is tried again with backoff");
-                None
-            },
-            |event| decode(event, &errors),
-        );
-        future::ready(event)
-    });
+    let events =
+        first.chain(watcher(api, config).backoff(WatchBackoff::default())).filter_map(move |event| {
+            let event = event.map_or_else(
+                |error| {
+                    errors.watch_error(K::KIND);
+                    failures.failed();
+                    warn!(kind = K::KIND.as_str(), %error, "watch failed; it is tried again with backoff");
+                    None
+                },
+                |event| decode(event, &errors),
+            );
+            future::ready(event)
+        });
     events.flat_map(move |event| stream::iter(take_in(event.modify(Watched::prune), &*hooks, &store)))
 }
 

@@ -24,6 +24,7 @@ use super::role_map::{Map, RoleMap};
 use super::{Directory, selector};
 use crate::pass::backoff;
 use crate::timing;
+use crate::watch_backoff::WatchBackoff;
 
 /// The metadata of an object alone.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -56,7 +57,7 @@ impl Directory {
 async fn all_namespaces(directory: &Directory, client: &Client) {
     let api: Api<PartialObjectMeta<Object>> = Api::all(client.clone());
     let config = watcher::Config::default().timeout(timing::WATCH_SECONDS).page_size(timing::LIST_PAGE);
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).backoff(WatchBackoff::default()));
     let mut listed = HashMap::new();
     let read = |object: &PartialObjectMeta<Object>| {
         let name = object.name_any();
@@ -178,7 +179,7 @@ async fn roles(directory: &Directory, client: &Client, system: &str, map: Map) {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), system);
     let name = format!("metadata.name={}", map.name());
     let config = watcher::Config::default().fields(&name).timeout(timing::WATCH_SECONDS);
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).backoff(WatchBackoff::default()));
     let mut listed = None;
     let set = |found: Option<ConfigMap>| {
         let of = |found: ConfigMap| RoleMap::Found(found.data.unwrap_or_default());
@@ -218,7 +219,7 @@ async fn selectors(directory: &Directory, client: &Client) {
     let resource = ApiResource::erase::<IAMRoleSelector>(&());
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let config = watcher::Config::default().timeout(timing::WATCH_SECONDS).page_size(timing::LIST_PAGE);
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).backoff(WatchBackoff::default()));
     let mut all = BTreeMap::new();
     let mut is_listing = false;
     while let Some(event) = events.next().await {
