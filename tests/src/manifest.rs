@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::objects::GROUP;
+
 /// The role that jobs run as.
 pub const ROLE: &str = "arn:aws:iam::123456789012:role/emr-job";
 
@@ -32,6 +34,34 @@ spec:
   executionRoleARN: {ROLE}
   releaseLabel: emr-7.10.0-latest
   jobDriver: {{sparkSubmitJobDriver: {{entryPoint: s3://bucket/job.py}}}}{more}
+"
+    )
+}
+
+/// A policy named after a namespace, under which an update of our objects in it is refused unless the expression holds.
+pub fn policy(namespace: &str, resources: &str, expression: &str, message: &str) -> String {
+    format!(
+        "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {{name: {namespace}}}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - apiGroups: [{GROUP}]
+      apiVersions: ['*']
+      operations: [UPDATE]
+      resources: [{resources}]
+  validations: [{{expression: '{expression}', message: {message}}}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{name: {namespace}}}
+spec:
+  policyName: {namespace}
+  validationActions: [Deny]
+  matchResources: {{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}}}
 "
     )
 }

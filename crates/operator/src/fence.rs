@@ -1,8 +1,8 @@
 //! Whether this process may still act: until the time comes at which another may lead.
 //!
 //! Must not know why that time is when it is: `leader` moves it with every renewal of the lease, and closes it with the end
-//! of its term. Invariant: once it has
-//! passed, nothing that is done [`within`](Fence::within) the fence goes on, in this process never again.
+//! of its term. Invariant: once it has passed, nothing that is done [`within`](Fence::within) the fence goes on, in this
+//! process never again.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -14,7 +14,7 @@ use super::evidence::{self, Journal, has_grown, seen};
 use super::family::Family;
 use super::plan::{Jump, Outage, OutageKind, Timed, Trouble};
 use super::world::{BINDING, World};
-use crate::objects;
+use crate::manifest;
 use crate::process::Signal;
 
 /// How much longer than planned something may last until it is felt.
@@ -117,7 +117,7 @@ async fn begin(world: &World<'_>, kind: OutageKind) -> Result<()> {
             world.plane.compact_etcd().await
         }
         OutageKind::Rights => world.remove(BINDING).await,
-        OutageKind::StatusWrites => world.apply(&policy(world.namespace.name())).await,
+        OutageKind::StatusWrites => world.apply(&frozen_statuses(world.namespace.name())).await,
     }
 }
 
@@ -128,35 +128,11 @@ async fn end(world: &World<'_>, kind: OutageKind) -> Result<()> {
             world.plane.start_api_server().await
         }
         OutageKind::Rights => world.apply(BINDING).await,
-        OutageKind::StatusWrites => world.remove(&policy(world.namespace.name())).await,
+        OutageKind::StatusWrites => world.remove(&frozen_statuses(world.namespace.name())).await,
     }
 }
 
 /// Refuses every write of a status in a namespace.
-fn policy(namespace: &str) -> String {
-    format!(
-        "
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicy
-metadata: {{name: {namespace}}}
-spec:
-  failurePolicy: Fail
-  matchConstraints:
-    resourceRules:
-    - apiGroups: [{group}]
-      apiVersions: ['*']
-      operations: [UPDATE]
-      resources: [jobruns/status, virtualclusters/status]
-  validations: [{{expression: 'false', message: {REFUSAL}}}]
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata: {{name: {namespace}}}
-spec:
-  policyName: {namespace}
-  validationActions: [Deny]
-  matchResources: {{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}}}
-",
-        group = objects::GROUP
-    )
+fn frozen_statuses(namespace: &str) -> String {
+    manifest::policy(namespace, "jobruns/status, virtualclusters/status", "false", REFUSAL)
 }

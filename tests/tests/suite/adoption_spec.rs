@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::elsewhere::{create_cluster, job, start_job};
-use tests::manifest::virtual_cluster;
+use tests::manifest::{policy, virtual_cluster};
 use tests::objects::{condition, status};
 use tests::simulator::endless;
 use tests::wait;
@@ -40,32 +40,9 @@ async fn tags_stay_where_the_spec_of_an_adopted_cluster_has_a_provider_that_is_e
 
 /// A policy under which specs in a namespace stay as they are.
 fn frozen_specs(namespace: &str) -> String {
-    format!(
-        "
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicy
-metadata: {{name: {namespace}}}
-spec:
-  failurePolicy: Fail
-  matchConstraints:
-    resourceRules:
-    - apiGroups: [emrcontainers.services.k8s.aws]
-      apiVersions: ['*']
-      operations: [UPDATE]
-      resources: [jobruns, virtualclusters]
-  validations:
-  - expression: 'has(object.spec) == has(oldObject.spec) && (!has(object.spec) || object.spec == oldObject.spec)'
-    message: specs are frozen
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata: {{name: {namespace}}}
-spec:
-  policyName: {namespace}
-  validationActions: [Deny]
-  matchResources: {{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}}}
-"
-    )
+    let is_as_it_was =
+        "has(object.spec) == has(oldObject.spec) && (!has(object.spec) || object.spec == oldObject.spec)";
+    policy(namespace, "jobruns, virtualclusters", is_as_it_was, "specs are frozen")
 }
 
 #[tokio::test]

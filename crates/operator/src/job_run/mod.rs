@@ -194,7 +194,9 @@ async fn perform(
         Step::Missing => pass.missing_read_only().await,
         Step::Reopen => pass.reopen().await,
         Step::AwaitReference => pass.await_reference().await,
-        Step::AddFinalizer(destination) => pass.add_finalizer(destination.as_ref()).await,
+        Step::AddFinalizer(destination) | Step::RestoreFinalizer(destination) => {
+            pass.add_finalizer(destination.as_ref()).await
+        }
         Step::TakeOver(virtual_cluster_id) => pass.take_over(&virtual_cluster_id, true).await,
         Step::RuleOut(virtual_cluster_id) => pass.take_over(&virtual_cluster_id, false).await,
         Step::Start(request) => pass.start(*request).await,

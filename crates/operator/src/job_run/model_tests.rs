@@ -417,8 +417,8 @@ impl World {
             Step::TakeOver(cluster) => self.take_over(&cluster, true, &run, write),
             Step::RuleOut(cluster) => self.take_over(&cluster, false, &run, write),
             Step::Acknowledge => self.write(&run, &Situation::Acknowledged, write),
-            Step::AddFinalizer(_) if write == Write::Fails => {}
-            Step::AddFinalizer(destination) => {
+            Step::AddFinalizer(_) | Step::RestoreFinalizer(_) if write == Write::Fails => {}
+            Step::AddFinalizer(destination) | Step::RestoreFinalizer(destination) => {
                 self.before = self.run.clone();
                 let origin = request::origin(&self.run);
                 self.run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);

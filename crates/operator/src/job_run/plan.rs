@@ -65,8 +65,10 @@ pub enum Step {
     Reopen,
     /// A reference isn't ready.
     AwaitReference,
-    /// The run may be submitted once the finalizer is there, and the object says where. Or it was, and has lost both.
+    /// The run may be submitted once the finalizer is there, and the object says where.
     AddFinalizer(Option<Destination>),
+    /// The run lives and the finalizer is gone: put it back, or the deletion of the object leaves the job behind.
+    RestoreFinalizer(Option<Destination>),
     /// The run may have been submitted before: look for it in this virtual cluster, and take it over. If it isn't listed, the
     /// same start is made there again with the same token.
     TakeOver(String),
@@ -104,7 +106,13 @@ impl Step {
     pub(super) fn is_idle(&self) -> bool {
         matches!(
             self,
-            Self::Rest | Self::Acknowledge | Self::Misask(_) | Self::Missing | Self::Save(_) | Self::Release
+            Self::Rest
+                | Self::Acknowledge
+                | Self::Misask(_)
+                | Self::Missing
+                | Self::RestoreFinalizer(_)
+                | Self::Save(_)
+                | Self::Release
         )
     }
 
@@ -122,6 +130,7 @@ impl Step {
             | Self::Reopen
             | Self::AwaitReference
             | Self::AddFinalizer(_)
+            | Self::RestoreFinalizer(_)
             | Self::TakeOver(_)
             | Self::RuleOut(_)
             | Self::Save(_)
@@ -163,8 +172,8 @@ fn decide(view: &View<'_>) -> Step {
         return if has_final_state(run) {
             Step::Acknowledge
         } else if !has_finalizer(run) && !view.read_only {
-            // Whoever replaces the object with its manifest takes it off; without it a deletion would leave the job behind.
-            Step::AddFinalizer(Destination::saved(run, &submitted.virtual_cluster_id))
+            // Whoever replaces the object with its manifest takes it off.
+            Step::RestoreFinalizer(Destination::saved(run, &submitted.virtual_cluster_id))
         } else if tags_are_due(run) && !view.read_only && !has_ended(view.observation) {
             Step::Retag(submitted)
         } else {

@@ -254,7 +254,8 @@ fn a_live_run_that_lost_its_finalizer_gets_it_back_and_one_that_has_ended_does_n
         run
     };
     let live = step(&without(in_state(RUNNING, Some("job0"))), &Memory::default(), None);
-    assert!(matches!(&live, Step::AddFinalizer(Some(there)) if there.text() == "1/r/vc1"), "{live:?}");
+    assert!(matches!(&live, Step::RestoreFinalizer(Some(there)) if there.text() == "1/r/vc1"), "{live:?}");
+    assert!(live.is_idle(), "also while nobody may act for it");
     let ended = step(&without(in_state(COMPLETED, Some("job0"))), &Memory::default(), None);
     assert_eq!(ended, Step::Rest);
 }

@@ -10,7 +10,7 @@ use super::act::Pass;
 use super::adoption::Existing;
 use super::hand_over::Sighting;
 use super::likeness::is_handed_over;
-use super::plan::{Step, is_to_be_started};
+use super::plan::Step;
 use super::target::ClusterTarget;
 use super::{decide, resolve};
 use crate::context::{Context, Scopes};
@@ -59,9 +59,7 @@ async fn verdict(pass: &Pass<'_>, step: Step) -> Verdict {
             _ => (Decision::Wait, "a reference isn't ready".to_owned()),
         },
         Step::Reopen => (Decision::Start, "it was refused before".to_owned()),
-        Step::AddFinalizer(_) if !is_to_be_started(pass.run) => {
-            (Decision::Observe, "it lost its finalizer".to_owned())
-        }
+        Step::RestoreFinalizer(_) => (Decision::Observe, "it lost its finalizer".to_owned()),
         Step::AddFinalizer(_) => (Decision::Start, "it was never submitted".to_owned()),
         Step::Start(request) => (Decision::Start, in_cluster(&request.virtual_cluster_id)),
         Step::Save(submission) => (Decision::Observe, format!("job run {}", submission.id)),

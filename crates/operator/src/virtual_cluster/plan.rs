@@ -165,13 +165,13 @@ fn unadopted(view: &View<'_>) -> Step {
     let is_absent = live_id(cluster).is_none() && state(cluster) != Some(TERMINATED);
     // A try after the refusal may be unanswered, whatever the spec says by now.
     let was_asked = cluster.status.as_ref().is_some_and(|status| status.refusals.is_some());
-    if is_absent && was_asked && !has_finalizer(cluster) {
+    let may_come = was_asked || settled(cluster) && unfit.is_none();
+    if is_absent && may_come && !has_finalizer(cluster) {
         return Step::AddFinalizer;
     }
     if settled(cluster) {
         return match unfit {
-            None if is_absent && has_finalizer(cluster) => Step::LookAgain { token: token(cluster) },
-            None if is_absent => Step::AddFinalizer,
+            None if is_absent => Step::LookAgain { token: token(cluster) },
             None | Some(_) => Step::Settled,
         };
     }
