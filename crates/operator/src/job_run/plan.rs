@@ -115,46 +115,10 @@ impl Step {
                 | Self::Release
         )
     }
-
-    /// Whether it changes something at AWS.
-    pub(super) fn changes_aws(&self) -> bool {
-        match self {
-            Self::Retag(_) | Self::Start(_) | Self::Cancel(_) => true,
-            Self::Adopt(_, otherwise) => otherwise.as_deref().is_some_and(Self::changes_aws),
-            Self::Rest
-            | Self::Acknowledge
-            | Self::Refuse(_)
-            | Self::Misask(_)
-            | Self::Look(_)
-            | Self::Missing
-            | Self::Reopen
-            | Self::AwaitReference
-            | Self::AddFinalizer(_)
-            | Self::RestoreFinalizer(_)
-            | Self::TakeOver(_)
-            | Self::RuleOut(_)
-            | Self::Save(_)
-            | Self::Observe(_)
-            | Self::AwaitEnd(_)
-            | Self::Find(_)
-            | Self::Release => false,
-        }
-    }
 }
 
-/// The next step.
+/// The next step. That of a read-only object changes nothing at AWS.
 pub fn plan(view: &View<'_>) -> Step {
-    // What is decided below may change; that a read-only object changes nothing may not.
-    match decide(view) {
-        Step::Adopt(existing, Some(otherwise)) if view.read_only && otherwise.changes_aws() => {
-            Step::Adopt(existing, Some(Box::new(Step::Missing)))
-        }
-        step if view.read_only && step.changes_aws() => Step::Missing,
-        step => step,
-    }
-}
-
-fn decide(view: &View<'_>) -> Step {
     let run = view.run;
     if let Some(submission) = &view.memory.submission
         && run.status.as_ref().is_none_or(|status| status.id.is_none())

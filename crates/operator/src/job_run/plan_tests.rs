@@ -255,7 +255,23 @@ fn a_live_run_that_lost_its_finalizer_gets_it_back_and_one_that_has_ended_does_n
     };
     let live = step(&without(in_state(RUNNING, Some("job0"))), &Memory::default(), None);
     assert!(matches!(&live, Step::RestoreFinalizer(Some(there)) if there.text() == "1/r/vc1"), "{live:?}");
-    assert!(live.is_idle(), "also while nobody may act for it");
     let ended = step(&without(in_state(COMPLETED, Some("job0"))), &Memory::default(), None);
     assert_eq!(ended, Step::Rest);
+}
+
+#[test]
+fn only_what_takes_no_call_goes_on_while_nobody_may_act() {
+    let there = || Submitted { id: "job0".into(), virtual_cluster_id: "vc1".into() };
+    for step in [Step::Rest, Step::Missing, Step::Release, Step::RestoreFinalizer(None)] {
+        assert!(step.is_idle(), "{step:?}");
+    }
+    for step in [
+        Step::AddFinalizer(None),
+        Step::RuleOut("vc1".into()),
+        Step::Observe(there()),
+        Step::Cancel(there()),
+        Step::Find("vc1".into()),
+    ] {
+        assert!(!step.is_idle(), "{step:?}");
+    }
 }

@@ -296,3 +296,14 @@ fn users_are_named_and_then_counted() {
     assert!(super::status::in_use(&users).contains("job0, job1, job2, job3, job4 and 2 more"));
     assert!(super::status::in_use(&users[..5]).contains("job0, job1, job2, job3, job4; delete them"));
 }
+
+#[test]
+fn only_what_takes_no_call_goes_on_while_nobody_may_act() {
+    let id = || "vc1".to_owned();
+    for step in [Step::Rest, Step::Missing, Step::Release, Step::RestoreFinalizer(id())] {
+        assert!(step.is_idle(), "{step:?}");
+    }
+    for step in [Step::AddFinalizer, Step::Sync(id()), Step::Delete(id()), Step::AwaitTermination(id())] {
+        assert!(!step.is_idle(), "{step:?}");
+    }
+}
