@@ -74,33 +74,63 @@ fn memories() -> [Memory<JobRun>; 3] {
     ]
 }
 
+fn target(virtual_cluster: ClusterTarget) -> Target {
+    let execution_role = RoleTarget::Given("arn:aws:iam::123456789012:role/job".into());
+    Target { virtual_cluster, execution_role, default_tags: Vec::new() }
+}
+
+fn planned(
+    run: &JobRun,
+    memory: &Memory<JobRun>,
+    observation: Option<&Observation>,
+    target: &Target,
+    read_only: bool,
+) -> Step {
+    plan(&View {
+        run,
+        memory,
+        observation,
+        target,
+        retain: false,
+        read_only,
+        adoption: true,
+        scope: None,
+        tried: None,
+        elsewhere: false,
+    })
+}
+
 /// What is planned for an object in every situation.
 fn each_plan(read_only: bool, mut look: impl FnMut(&JobRun, &Step)) {
     let running = Observation::Run(Observed { state: "RUNNING".into(), ..Observed::default() });
+    let targets = [ClusterTarget::Given("vc1".into()), ClusterTarget::Invalid("none".into())].map(target);
     for object in objects() {
         let run: JobRun = serde_json::from_value(object).unwrap();
         for memory in &memories() {
             for observation in [None, Some(&running), Some(&Observation::Gone)] {
-                for cluster in [ClusterTarget::Given("vc1".into()), ClusterTarget::Invalid("none".into())] {
-                    let execution_role = RoleTarget::Given("arn:aws:iam::123456789012:role/job".into());
-                    let target =
-                        Target { virtual_cluster: cluster, execution_role, default_tags: Vec::new() };
-                    let view = View {
-                        run: &run,
-                        memory,
-                        observation,
-                        target: &target,
-                        retain: false,
-                        read_only,
-                        adoption: true,
-                        scope: None,
-                        tried: None,
-                        elsewhere: false,
-                    };
-                    look(&run, &plan(&view));
+                for target in &targets {
+                    look(&run, &planned(&run, memory, observation, target, read_only));
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_read_only_run_is_looked_for_once_and_only_if_it_may_have_been_started() {
+    let [with, without] = [json!([JOB_RUN_FINALIZER]), json!([])].map(|finalizers| {
+        let metadata = json!({"name": "r", "uid": "uid", "finalizers": finalizers});
+        serde_json::from_value(json!({"metadata": metadata, "spec": {}})).unwrap()
+    });
+    let [unknown, never, sought] = &memories();
+    let target = target(ClusterTarget::Given("vc1".into()));
+    for (what, run, memory, expected) in [
+        ("unknown", &with, unknown, Step::Look("vc1".into())),
+        ("never started", &with, never, Step::Missing),
+        ("looked for", &with, sought, Step::Missing),
+        ("without our finalizer", &without, unknown, Step::Missing),
+    ] {
+        assert_eq!(planned(run, memory, None, &target, true), expected, "{what}");
     }
 }
 
