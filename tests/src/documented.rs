@@ -1,8 +1,8 @@
 //! AWS's documented quotas, with time made to pass faster.
 //!
 //! A test can't wait a quarter of an hour for a thousand starts. So every refill is multiplied, and every bucket by less:
-//! calls are on their way for as long as ever, and in that time the service takes in more of them. The text is understood by `--aws-quotas` of the operator and by the
-//! simulator.
+//! calls are on their way for as long as ever, and in that time the service takes in more of them. The text is
+//! understood by `--aws-quotas` of the operator and by the simulator.
 
 /// Operation, refill a second, bucket.
 const DOCUMENTED: [(&str, f64, u32); 9] = [

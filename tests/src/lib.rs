@@ -1,4 +1,5 @@
-//! The harness: a real control plane, the operator as a process and AWS over HTTP, for the suites, the demo and the load test.
+//! The harness: a real control plane, the operator as a process and AWS over HTTP, for the suites, the demo and the
+//! load test.
 //!
 //! Every server runs behind a [`guard`], so none outlives the process that started it, however that one ends.
 //! Nothing here is bound to a tokio runtime: each `#[tokio::test]` has its own, and they share one control plane.

@@ -179,7 +179,8 @@ pub fn repository() -> &'static Path {
     tests.parent().unwrap_or(tests)
 }
 
-/// The folder with the servers: `KUBEBUILDER_ASSETS`, or the cache, which is filled first if need be (minutes, with progress).
+/// The folder with the servers: `KUBEBUILDER_ASSETS`, or the cache, which is filled first if need be (minutes, with
+/// progress).
 async fn binaries() -> Result<PathBuf> {
     let script = repository().join("tools/controlplane/build.sh");
     let output = tokio::process::Command::new(&script).stderr(Stdio::inherit()).output().await;

@@ -36,8 +36,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const JOB_RUN_FINALIZER: &str = "finalizers.emrcontainers.services.k8s.aws/JobRun";
 /// Finalizer of a VirtualCluster: while it is there, a live virtual cluster may belong to the object.
 pub const VIRTUAL_CLUSTER_FINALIZER: &str = "finalizers.emrcontainers.services.k8s.aws/VirtualCluster";
-/// Finalizer of a FieldExport: while it is there, a key of its target may be the export's. Every controller of the ACK family
-/// uses the same name, and takes it off any FieldExport that is deleted.
+/// Finalizer of a FieldExport: while it is there, a key of its target may be the export's. Every controller of the ACK
+/// family uses the same name, and takes it off any FieldExport that is deleted.
 pub const FIELD_EXPORT_FINALIZER: &str = "finalizers.services.k8s.aws/FieldExport";
 /// Name of the leader election lease, shared with AWS's controller so that only one of both acts.
 pub const LEASE: &str = "ack-emrcontainers.services.k8s.aws";

@@ -30,7 +30,8 @@ pub struct Args {
     /// URL of an SQS queue with EventBridge's events of job runs; none when empty.
     #[arg(long, env = "EVENT_QUEUE_URL", default_value = "", value_name = "URL")]
     pub event_queue_url: String,
-    /// The calls that may be made: `documented`, `off` or `Operation=refill_per_second:bucket,…` with `all` for all together.
+    /// The calls that may be made: `documented`, `off` or `Operation=refill_per_second:bucket,…` with `all` for all
+    /// together.
     #[arg(long, env = "AWS_QUOTAS", default_value = "documented", value_name = "QUOTAS")]
     pub aws_quotas: String,
     /// Address of the metrics; 0 for none.
@@ -81,7 +82,8 @@ pub struct Args {
     /// What `Ready` of a JobRun follows: the run's `outcome`, or that it is `synced` as upstream has it.
     #[arg(long, default_value = "outcome", value_name = "POLICY")]
     pub job_ready_policy: String,
-    /// Features to turn on or off, `Gate=true` separated by commas: ResourceAdoption, ReadOnlyResources, TeamLevelCARM, ServiceLevelCARM, IAMRoleSelector.
+    /// Features to turn on or off, `Gate=true` separated by commas: ResourceAdoption, ReadOnlyResources, TeamLevelCARM,
+    /// ServiceLevelCARM, IAMRoleSelector.
     #[arg(long, env = "FEATURE_GATES", default_value = "", value_name = "GATES")]
     pub feature_gates: String,
     /// Write nothing, neither to AWS nor to Kubernetes, take no lease, and say what would be done.

@@ -74,8 +74,8 @@ use crate::settings::Settings;
 /// Runs the operator until `stop`, and then until the passes that run have ended and the lease is given back.
 ///
 /// # Errors
-/// When `AWS_CA_BUNDLE` is bad, a port can't be bound, a controller fails or the lease is lost. The process must exit then, and also after an end
-/// without an error: tasks may be left.
+/// When `AWS_CA_BUNDLE` is bad, a port can't be bound, a controller fails or the lease is lost. The process must exit
+/// then, and also after an end without an error: tasks may be left.
 pub async fn run(
     settings: Settings,
     client: Client,

@@ -1,4 +1,5 @@
-//! Tags of AWS resources: upstream's `%FORMATS%` expanded for an object, what AWS would refuse, and what an edit asks for. Pure.
+//! Tags of AWS resources: upstream's `%FORMATS%` expanded for an object, what AWS would refuse, and what an edit asks
+//! for. Pure.
 //!
 //! Invariant: tags of AWS's own (`aws:…`) are never set and never taken away.
 

@@ -58,7 +58,8 @@ pub const WATCH_SECONDS: u32 = 200;
 pub const WATCH_RETRY: Duration = Duration::from_secs(8);
 
 /// How long nothing may come from the API server where something is awaited: ten seconds more than [`WATCH_SECONDS`], after
-/// which it ends a watch on which nothing happens. Without a bound a connection that was cut unnoticed is waited for for ever.
+/// which it ends a watch on which nothing happens. Without a bound a connection that was cut unnoticed is waited for
+/// for ever.
 pub const API_SILENCE: Duration = Duration::from_secs(210);
 
 /// Objects in a page of a list; kube's own default, which keeps a page below 2 MiB here.
@@ -67,8 +68,8 @@ pub const LIST_PAGE: u32 = 500;
 /// How often a virtual cluster is read again to notice what others did to it; upstream does so every 10 h.
 pub const CLUSTER_RESYNC: Duration = Duration::from_mins(10);
 
-/// How often shadow mode looks at all objects, for the statuses that another controller writes: those are no reason for a pass.
-/// An object is judged once in each version, so that this costs calls only for what has changed.
+/// How often shadow mode looks at all objects, for the statuses that another controller writes: those are no reason for
+/// a pass. An object is judged once in each version, so that this costs calls only for what has changed.
 pub const SHADOW_SWEEP: Duration = Duration::from_secs(10);
 
 /// How often a virtual cluster that is being terminated is read: it takes from seconds to over an hour, and the bucket
@@ -116,7 +117,8 @@ pub const REST_PATIENCE: Duration = Duration::from_millis(100);
 /// is to be through with them.
 pub const REST_PATIENCE_WITH_MANY: Duration = Duration::from_secs(1);
 
-/// How long they go one after the other at most while objects wait to be started. Cancels and lists are among them, which can take seconds.
+/// How long they go one after the other at most while objects wait to be started. Cancels and lists are among them,
+/// which can take seconds.
 pub const REST_PATIENCE_WITH_STARTS: Duration = Duration::from_secs(2);
 
 /// For how long what was read of a role counts: runs that are applied together don't ask for it one by one.
@@ -129,8 +131,8 @@ pub const ROLE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::
 /// How long an export waits for others that write its target: a thousand writes of some milliseconds would go through.
 pub const EXPORT_TURN: Duration = Duration::from_secs(2);
 
-/// How often an export is looked at although its source hasn't changed, since targets aren't watched: somebody may have taken
-/// the key out of one. It costs two reads.
+/// How often an export is looked at although its source hasn't changed, since targets aren't watched: somebody may have
+/// taken the key out of one. It costs two reads.
 pub const EXPORT_RESYNC: Duration = Duration::from_hours(1);
 
 /// The same where the source isn't watched, as it has other labels than this operator works on.

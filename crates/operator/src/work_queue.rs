@@ -153,7 +153,8 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// From which class the next object comes, and in which lane it goes.
     ///
     /// Reports come in bursts, and a start that arrives in the midst of one should not find the API server busy with it: so
-    /// one goes at a time, and more only when that has been too slow. What a start gave is saved at once if nothing else is to be started, and as one of the reports otherwise.
+    /// one goes at a time, and more only when that has been too slow. What a start gave is saved at once if nothing
+    /// else is to be started, and as one of the reports otherwise.
     fn next(&self, now: Instant) -> Option<(Class, Class)> {
         let Lanes { rest, start, turn, save } = &self.lanes;
         if self.lanes.running() >= self.passes {

@@ -1,9 +1,8 @@
 //! Writes to the API server: the status of an object, and our finalizer with what goes along with it.
 //!
 //! Every write names the resource version that it was decided on, so that an outdated process can't overwrite a newer
-//! status; and it is sent only while this process may act. The spec is written once at most,
-//! when a resource is taken over, and only where it says nothing. A conflict isn't an error: the pass is repeated on the
-//! newer object.
+//! status; and it is sent only while this process may act. The spec is written once at most, when a resource is taken over,
+//! and only where it says nothing. A conflict isn't an error: the pass is repeated on the newer object.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

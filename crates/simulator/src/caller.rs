@@ -1,6 +1,7 @@
 //! Who calls: the identity and region that a SigV4 credential stands for.
 //!
-//! Must not check signatures, but reads when they were made. Invariant: credentials from AssumeRole belong to the role's account.
+//! Must not check signatures, but reads when they were made. Invariant: credentials from AssumeRole belong to the
+//! role's account.
 
 use std::collections::HashMap;
 

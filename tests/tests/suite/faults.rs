@@ -1,6 +1,7 @@
 //! Rounds of faults, each with a fresh seed: whatever goes wrong, every run is started once and every status is true.
 //!
-//! Every family (but short outages, where there is a longer one) strikes in one of them and must have been felt. `make faults` runs many more and longer rounds.
+//! Every family (but short outages, where there is a longer one) strikes in one of them and must have been felt. `make
+//! faults` runs many more and longer rounds.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! From upstream's controller to this one and back: objects in every state that upstream leaves, and what it would find in ours.
+//! From upstream's controller to this one and back: objects in every state that upstream leaves, and what it would find
+//! in ours.
 
 use anyhow::{Context, Result, ensure};
 use emr_simulator::{Fault, FaultKind};

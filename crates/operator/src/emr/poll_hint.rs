@@ -1,8 +1,8 @@
 //! What a hint means for the runs of a virtual cluster, and how an end that was hinted at is confirmed. Pure.
 //!
-//! A hint moves a live run forward at once: to SUBMITTED or RUNNING, never back, and a list may contradict it a little later.
-//! An end is never taken from a hint: the service is asked, and only its answer ends the run. Invariant: what a hint says
-//! that isn't so is corrected by the next look, and costs a few calls at most.
+//! A hint moves a live run forward at once: to SUBMITTED or RUNNING, never back, and a list may contradict it a little
+//! later. An end is never taken from a hint: the service is asked, and only its answer ends the run. Invariant: what a
+//! hint says that isn't so is corrected by the next look, and costs a few calls at most.
 
 use std::time::Duration;
 

@@ -344,7 +344,8 @@ impl Book {
         }
     }
 
-    /// The clock was set back: what was noted by it before is as of now, since waits would else last until it is there again.
+    /// The clock was set back: what was noted by it before is as of now, since waits would else last until it is there
+    /// again.
     pub(super) fn set_back(&mut self, now: Timestamp) {
         self.runs.values_mut().for_each(|run| run.set_back(now));
         self.ends

@@ -45,8 +45,8 @@ impl Pass<'_> {
         self.report_then(Situation::Refused(why), Next::Await).await
     }
 
-    /// Names the target, and puts the finalizer on. Not before the target can be read: one that can't be read can't be vacated
-    /// either, and nobody would get rid of the name.
+    /// Names the target, and puts the finalizer on. Not before the target can be read: one that can't be read can't be
+    /// vacated either, and nobody would get rid of the name.
     pub async fn claim(&self, target: &Target) -> Result {
         match self.exporter().look(target).await {
             Ok(()) => self.mark(true, Some(target)).await,
@@ -205,8 +205,8 @@ impl Pass<'_> {
     }
 }
 
-/// Whether a source's changes are told by the watch: those of clusters are, whatever their labels are. Of one that isn't there
-/// nobody knows which labels it will have.
+/// Whether a source's changes are told by the watch: those of clusters are, whatever their labels are. Of one that
+/// isn't there nobody knows which labels it will have.
 fn is_watched(kind: SourceKind, object: Option<&Value>, selector: &Selector) -> bool {
     let labels = || {
         let labels = object?.pointer("/metadata/labels").cloned();

@@ -1,7 +1,7 @@
 //! What happens beside the watch of exports, and their passes once their definition is there.
 //!
-//! Must not decide anything about an export. Invariant: where the definition is missing everything else goes on; it is looked
-//! for with the others, and the watch begins when it is there.
+//! Must not decide anything about an export. Invariant: where the definition is missing everything else goes on; it is
+//! looked for with the others, and the watch begins when it is there.
 
 use std::sync::Arc;
 

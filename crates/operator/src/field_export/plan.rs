@@ -1,7 +1,8 @@
 //! Decides the next step for a FieldExport. Pure: no I/O, no clock.
 //!
 //! Invariants: an export of another controller is never written; nothing is exported before the annotation names the
-//! target; the annotation goes, and with it the finalizer, only after the target has been vacated, or been forbidden for long.
+//! target; the annotation goes, and with it the finalizer, only after the target has been vacated, or been forbidden
+//! for long.
 
 use emrcontainers_api::field_export::{FieldExport, FieldExportOutputType};
 use emrcontainers_api::{FIELD_EXPORT_FINALIZER, GROUP, annotations};

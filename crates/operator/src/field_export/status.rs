@@ -1,7 +1,8 @@
 //! Builds the next status of a FieldExport from what happened. Pure: the time is an argument.
 //!
-//! Upstream's status is an empty list when all is well, and `ACK.Recoverable` or `ACK.Terminal` otherwise; here the conditions
-//! that every kind has stand beside them. Invariants: an equal input gives an equal status; no exported value gets in.
+//! Upstream's status is an empty list when all is well, and `ACK.Recoverable` or `ACK.Terminal` otherwise; here the
+//! conditions that every kind has stand beside them. Invariants: an equal input gives an equal status; no exported
+//! value gets in.
 
 use emrcontainers_api::FieldExport;
 use emrcontainers_api::condition::{

@@ -1,9 +1,9 @@
 //! The ConfigMap or Secret that a value goes into: one key of it, owned by the export.
 //!
 //! A key is written by server-side apply under a field manager of the export's own. So the API server knows whose key it
-//! is, and those of other exports and of people stay. Targets are read one by one,
-//! never listed or watched, and never made. Must not tell a value, in an error neither. Invariant: every write names the
-//! UID and the version of the target that it was decided on.
+//! is, and those of other exports and of people stay. Targets are read one by one, never listed or watched, and never made.
+//! Must not tell a value, in an error neither. Invariant: every write names the UID and the version of the target that it
+//! was decided on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -129,7 +129,8 @@ pub enum TargetError {
 }
 
 impl TargetError {
-    /// Whether the API server doesn't let us. It says so also of a namespace that isn't there, where rights are given by namespace.
+    /// Whether the API server doesn't let us. It says so also of a namespace that isn't there, where rights are given
+    /// by namespace.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
     }
@@ -300,7 +301,8 @@ impl Exporter<'_> {
         if let (Some((key, value)), Some(body)) = (entry, body.as_object_mut()) {
             body.insert("data".to_owned(), json!({ key: value }));
         }
-        // Whoever else has the key is no export, over which upstream writes too, or has it only since both had the same value.
+        // Whoever else has the key is no export, over which upstream writes too, or has it only since both had the same
+        // value.
         let params = PatchParams::apply(&self.manager()).force();
         self.patch(target, &params, &Patch::Apply(body)).await
     }

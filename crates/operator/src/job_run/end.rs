@@ -1,6 +1,7 @@
 //! Makes the calls of a deletion: cancel, wait for the end, let the object go.
 //!
-//! Must not decide what to do: `plan` does. Invariant: the finalizer comes off only when no live job can belong to the object.
+//! Must not decide what to do: `plan` does. Invariant: the finalizer comes off only when no live job can belong to the
+//! object.
 
 use emrcontainers_api::job_run::{CANCEL_PENDING, is_final};
 use kube::Resource;

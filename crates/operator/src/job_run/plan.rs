@@ -1,7 +1,8 @@
 //! Decides the next step for a JobRun. Pure: no I/O, no clock.
 //!
-//! Invariants: a status with a final state and no id means that no job was started; a run that may have been submitted is never submitted with another token; a final state is never left;
-//! the finalizer goes on before the run is submitted and comes off only when no live job can belong to the object.
+//! Invariants: a status with a final state and no id means that no job was started; a run that may have been submitted is
+//! never submitted with another token; a final state is never left; the finalizer goes on before the run is submitted and
+//! comes off only when no live job can belong to the object.
 
 use emrcontainers_api::job_run::{self, JobRun};
 use emrcontainers_api::{JOB_RUN_FINALIZER, annotations};
@@ -69,8 +70,8 @@ pub enum Step {
     AddFinalizer(Option<Destination>),
     /// The run lives and the finalizer is gone: put it back, or the deletion of the object leaves the job behind.
     RestoreFinalizer(Option<Destination>),
-    /// The run may have been submitted before: look for it in this virtual cluster, and take it over. If it isn't listed, the
-    /// same start is made there again with the same token.
+    /// The run may have been submitted before: look for it in this virtual cluster, and take it over. If it isn't
+    /// listed, the same start is made there again with the same token.
     TakeOver(String),
     /// The same, where no such start follows: what lists may lack has to be waited for.
     RuleOut(String),

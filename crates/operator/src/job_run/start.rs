@@ -1,7 +1,7 @@
 //! Submits a run, and saves the id that the service gives.
 //!
-//! Must not decide when: `plan` does. Invariant: a start of which it isn't known what became of it is remembered as that, and a
-//! refusal is believed only when nothing can have been started before.
+//! Must not decide when: `plan` does. Invariant: a start of which it isn't known what became of it is remembered as
+//! that, and a refusal is believed only when nothing can have been started before.
 
 use std::time::Instant;
 
@@ -61,8 +61,8 @@ impl Pass<'_> {
         Ok(self.accepted(submission))
     }
 
-    /// Reads the object again after a pass that failed. Its last write may have been done without an answer, and the watch may
-    /// not have told of it yet: that the run was refused, say. Nothing is started on what is out of date.
+    /// Reads the object again after a pass that failed. Its last write may have been done without an answer, and the
+    /// watch may not have told of it yet: that the run was refused, say. Nothing is started on what is out of date.
     async fn read_again(&self) -> std::result::Result<Option<Progress<JobRun>>, PassError> {
         Ok(match write::newer(&self.context.writer, &**self.run).await? {
             Written::Done(_) => None,
@@ -128,8 +128,8 @@ impl Pass<'_> {
         Progress::Started
     }
 
-    /// Whether a start that failed so is over. A cluster that was named by its id can't come back; one that is referred to is
-    /// replaced by its object.
+    /// Whether a start that failed so is over. A cluster that was named by its id can't come back; one that is referred
+    /// to is replaced by its object.
     fn is_for_good(&self, error: &EmrError) -> bool {
         let given = matches!(self.target.virtual_cluster, ClusterTarget::Given(_));
         error.class == Class::Refused || error.class == Class::NotFound && given

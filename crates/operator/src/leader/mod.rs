@@ -36,8 +36,8 @@ pub enum Outcome {
     NeverLed,
 }
 
-/// Runs `work` while this replica holds the lease, or just so if no lease is wanted or can be had. The fence that the work gets says
-/// whether it may still act. After `stop` the work must end by itself; then the lease is given back.
+/// Runs `work` while this replica holds the lease, or just so if no lease is wanted or can be had. The fence that the
+/// work gets says whether it may still act. After `stop` the work must end by itself; then the lease is given back.
 pub async fn run_as_leader<W: Future<Output = anyhow::Result<()>>>(
     settings: &Settings,
     client: Client,
@@ -107,7 +107,8 @@ async fn elect<W: Future<Output = anyhow::Result<()>>>(
         () = fence.shut() => Err(lost("its time was over when something was to be done".to_owned())),
         result = work(fence.clone()) => Ok(result),
     };
-    // The work was dropped or has ended, but not the tasks that it started: the next leader need not wait for our time to end.
+    // The work was dropped or has ended, but not the tasks that it started: the next leader need not wait for our time
+    // to end.
     fence.close();
     let worked = result?;
     release(election).await;

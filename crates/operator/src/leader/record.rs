@@ -1,7 +1,7 @@
 //! What a lease says and what is to be written into it: client-go's protocol, without I/O.
 //!
-//! Must not read a clock. Invariant: nobody's wall clock decides anything. Whether a lease is still valid is judged by for how
-//! long we have seen it unchanged, and the time that it claims is respected even where ours is another.
+//! Must not read a clock. Invariant: nobody's wall clock decides anything. Whether a lease is still valid is judged by
+//! for how long we have seen it unchanged, and the time that it claims is respected even where ours is another.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! Decides who acts for an object, and where. Pure.
 //!
-//! The precedence is upstream's. Region: where the resource is, then what the object says, then its namespace, then the flag.
-//! Role: of the namespace's team or account, then of the account that the resource is in, then a selector's, then our own.
-//! Invariant: what isn't known or can't be followed withholds every call; nothing is done in another's name instead.
+//! The precedence is upstream's. Region: where the resource is, then what the object says, then its namespace, then the
+//! flag. Role: of the namespace's team or account, then of the account that the resource is in, then a selector's, then
+//! our own. Invariant: what isn't known or can't be followed withholds every call; nothing is done in another's name
+//! instead.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,7 +1,7 @@
 //! What a namespace asks for its objects, by its annotations. Pure.
 //!
-//! Must not decide what an object gets: `decide` does. Invariant: a value that can't be followed is kept with the reason, and
-//! is never taken for one that isn't there.
+//! Must not decide what an object gets: `decide` does. Invariant: a value that can't be followed is kept with the
+//! reason, and is never taken for one that isn't there.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Shadow mode: looks at every object, says what would be done for it, and changes nothing.
 //!
-//! Makes no pass: it asks `plan`, as a pass does, and where that has to look for something at AWS it looks too. Must not hold
-//! the lease, so that it can run beside the controller that works. Invariant: nothing is written, neither to AWS nor to the
-//! API server; the clients that it is given can't.
+//! Makes no pass: it asks `plan`, as a pass does, and where that has to look for something at AWS it looks too. Must
+//! not hold the lease, so that it can run beside the controller that works. Invariant: nothing is written, neither to
+//! AWS nor to the API server; the clients that it is given can't.
 
 mod book;
 
@@ -76,8 +76,8 @@ pub async fn run<A: Shadowed, B: Shadowed>(
     tell_all::<B>(&context, &book);
 }
 
-/// Takes in all that is there, so that a list is one item and not thousands. What is named is judged anew: it has changed, or
-/// who acts for it has.
+/// Takes in all that is there, so that a list is one item and not thousands. What is named is judged anew: it has
+/// changed, or who acts for it has.
 fn paced<K: Shadowed>(changes: BoxStream<'static, ObjectRef<K>>, book: Arc<Book>) -> impl Stream<Item = ()> {
     let chunks = changes.ready_chunks(usize::from(u16::MAX));
     let doubt = move |objects: Vec<ObjectRef<K>>| {

@@ -1,6 +1,7 @@
 //! A model of a virtual cluster's whole life: the object, this process's memory and the service, with crashes, lost
 //! replies, stale reads, refusals, tags that AWS wouldn't take, a finalizer that is lost, a namespace that others take,
-//! clusters that others terminate, access that is withdrawn and runs that come and go, in any order. What `plan` decides is carried out on the model.
+//! clusters that others terminate, access that is withdrawn and runs that come and go, in any order. What `plan`
+//! decides is carried out on the model.
 //!
 //! The service of the model lets two clusters of ours have one namespace, which AWS refuses: so that it isn't AWS's doing
 //! that there is only one.

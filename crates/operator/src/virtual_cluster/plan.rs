@@ -1,7 +1,8 @@
 //! Decides the next step for a VirtualCluster. Pure: no I/O, no clock.
 //!
-//! Invariants: the state TERMINATED means that nothing is being created; a cluster that may have been created is never created with another token; it is not deleted while a
-//! live run refers to it; the finalizer comes off only when no live cluster can belong to the object.
+//! Invariants: the state TERMINATED means that nothing is being created; a cluster that may have been created is never
+//! created with another token; it is not deleted while a live run refers to it; the finalizer comes off only when no live
+//! cluster can belong to the object.
 
 use emrcontainers_api::virtual_cluster::{
     SchedulerConfiguration, TERMINATED, TERMINATING, VirtualCluster, VirtualClusterStatus,

@@ -155,8 +155,8 @@ pub fn next(
     status
 }
 
-/// The generation that the status speaks of. A cluster that is there answers an edit only when all of it was sent: limits that
-/// it takes away are told from those that were never given by nothing else.
+/// The generation that the status speaks of. A cluster that is there answers an edit only when all of it was sent:
+/// limits that it takes away are told from those that were never given by nothing else.
 fn answered(cluster: &VirtualCluster, situation: &Situation<'_>) -> Option<i64> {
     let before = cluster.status.as_ref();
     let is_known = before.is_some_and(|status| status.id.is_some());

@@ -68,7 +68,8 @@ pub(crate) struct Scenario {
     /// Runs of 60 minutes: measure while all are RUNNING, and don't wait for their end
     #[arg(long)]
     pub(crate) long: bool,
-    /// JobRuns that have ended before: copies of one that the controller itself brought to its end, made while it doesn't run
+    /// JobRuns that have ended before: copies of one that the controller itself brought to its end, made while it
+    /// doesn't run
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub(crate) finished: usize,
     /// With --long, end so many runs after the steady state, one a second, and measure when that is visible
