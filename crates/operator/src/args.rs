@@ -6,6 +6,9 @@
 
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser};
 
+/// The variable that names the endpoint of emr-containers. The AWS SDK would read it too, see [`crate::environment`].
+pub const AWS_ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
+
 /// The flags that have an effect.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -19,7 +22,7 @@ pub struct Args {
     #[arg(long, env = "AWS_REGION", default_value = "", value_name = "REGION", allow_hyphen_values = true)]
     pub aws_region: String,
     /// Endpoint of the EMR on EKS API instead of the region's own.
-    #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "", value_name = "URL")]
+    #[arg(long, env = AWS_ENDPOINT_URL, default_value = "", value_name = "URL")]
     pub aws_endpoint_url: String,
     /// Endpoint of the STS API instead of the region's own.
     #[arg(long, env = "AWS_IDENTITY_ENDPOINT_URL", default_value = "", value_name = "URL")]

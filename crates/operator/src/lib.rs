@@ -14,6 +14,7 @@ mod controller_metrics;
 pub mod controllers;
 pub mod decode;
 pub mod emr;
+pub mod environment;
 pub mod event;
 pub mod event_queue;
 mod event_series;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use emrcontainers_operator::api_requests;
+use emrcontainers_operator::environment;
 use emrcontainers_operator::metrics::Metrics;
 use emrcontainers_operator::settings::{Settings, SettingsError};
 use emrcontainers_operator::telemetry;
@@ -22,6 +23,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SIGNALLED: i32 = 128;
 
 fn main() -> ExitCode {
+    if let Err(error) = environment::begin() {
+        eprintln!(
+            "the operator can't start itself without AWS_ENDPOINT_URL ({error}): use --aws-endpoint-url instead"
+        );
+        return ExitCode::FAILURE;
+    }
     let settings = match Settings::from_command_line(std::env::args_os()) {
         Ok(settings) => settings,
         // clap prints help to standard output and gives it the code 0.

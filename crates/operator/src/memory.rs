@@ -28,8 +28,8 @@ pub struct Memory<K> {
     pub cancel_asked: bool,
     /// When this process asked the service for it last.
     pub asked_at: Option<Timestamp>,
-    /// Since when a StartJobRun may have been made that had no answer which says what became of it: by this process, or by
-    /// the one before if lists may lack its run.
+    /// Of a run: since when a StartJobRun may have been made that had no answer which says what became of it, by this
+    /// process, or by the one before if lists may lack its run. Of a cluster: when this process tried to create it last.
     pub unanswered: Option<Instant>,
     /// How many stood before the object in the queue for quota when its status was told.
     pub told_ahead: Option<usize>,

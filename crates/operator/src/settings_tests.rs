@@ -133,9 +133,12 @@ fn values_are_read() {
     assert_eq!(settings("--watch-namespace=a,b").watch_namespaces, ["a", "b"]);
     assert_eq!(settings("--resource-tags=").resource_tags, []);
     assert_eq!(
-        settings("--resource-tags team=a=b,empty= --resource-tags=more=1").resource_tags,
-        [("team", "a=b"), ("empty", ""), ("more", "1")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        settings("--resource-tags team=a=b,empty=,=unnamed --resource-tags=more=1,team=c").resource_tags,
+        [("more", "1"), ("team", "c")].map(|(key, value)| (key.to_owned(), value.to_owned()))
+    );
+    assert_eq!(
+        tags(&[r#" by = us ,"of=a,b""#.to_owned()]).unwrap(),
+        [("by", "us"), ("of", "a,b")].map(|(key, value)| (key.to_owned(), value.to_owned()))
     );
     assert_eq!(settings("--metrics-addr=:9090").metrics_addr, Some("0.0.0.0:9090".parse().unwrap()));
     assert_eq!(
@@ -195,7 +198,7 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ("--watch-namespace=,", "which has a blank entry"),
         ("--watch-namespace=A", "--watch-namespace has `A`, which can't be a namespace"),
         ("--resource-tags=a", "--resource-tags has `a`, which is no tag: use the form key=value,key=value"),
-        ("--resource-tags=a=1,a=2", "--resource-tags gives the tag `a` twice"),
+        ("--resource-tags=a=1,,b=2", "--resource-tags has ``, which is no tag"),
         ("--deletion-policy=orphan", "--deletion-policy is `orphan`: use delete or retain"),
         ("--deletion-policy=", "--deletion-policy is ``: use delete or retain"),
         ("--reconcile-default-max-concurrent-syncs=0", "is `0`: use a whole number from 1 to 65535"),

@@ -161,21 +161,31 @@ fn namespace(name: &str) -> Result<String, String> {
     }
 }
 
+/// Each text is a line of CSV, so that a value can have a comma in quotes. As upstream reads them: what has no key or no value
+/// is no tag, and the last one of a key counts.
 pub(crate) fn tags(texts: &[String]) -> Result<Vec<(String, String)>, String> {
     let mut tags: Vec<(String, String)> = Vec::new();
     // One empty text is how a chart says that there are none.
-    for part in texts.iter().filter(|text| !text.trim().is_empty()).flat_map(|text| text.split(',')) {
-        let part = part.trim();
-        let (key, value) = part
-            .split_once('=')
-            .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| format!("has `{part}`, which is no tag: use the form key=value,key=value"))?;
-        if tags.iter().any(|(known, _)| known == key) {
-            return Err(format!("gives the tag `{key}` twice: remove one of them"));
+    for text in texts.iter().filter(|text| !text.trim().is_empty()) {
+        for part in list(text)? {
+            let (key, value) = part
+                .split_once('=')
+                .ok_or_else(|| format!("has `{part}`, which is no tag: use the form key=value,key=value"))?;
+            let (key, value) = (key.trim(), value.trim());
+            if key.is_empty() || value.is_empty() {
+                continue;
+            }
+            tags.retain(|(known, _)| known != key);
+            tags.push((key.to_owned(), value.to_owned()));
         }
-        tags.push((key.to_owned(), value.to_owned()));
     }
     Ok(tags)
+}
+
+fn list(text: &str) -> Result<Vec<String>, String> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    let line = reader.records().next().transpose().map_err(|error| format!("is no line of CSV: {error}"))?;
+    Ok(line.into_iter().flat_map(|line| line.iter().map(str::to_owned).collect::<Vec<_>>()).collect())
 }
 
 pub(crate) fn deletion(text: &str) -> Result<DeletionPolicy, String> {

@@ -41,12 +41,18 @@ async fn with_irsa_calls_are_signed_with_what_sts_gives_for_the_token() -> Resul
             .environment("AWS_WEB_IDENTITY_TOKEN_FILE", &token)
             .environment("AWS_ROLE_ARN", "arn:aws:iam::222222222222:role/emr-operator")
             .environment("AWS_ENDPOINT_URL_STS", sts.url())
+            // As upstream's Deployment has it.
+            .environment("AWS_ENDPOINT_URL", "")
             .arguments(&["--aws-identity-endpoint-url", sts.url()])
     })
     .await?;
     env.ready_cluster("vc").await?;
     env.apply(&job_run("run", "vc", "")).await?;
     env.job_run_in("run", "COMPLETED").await?;
+    // The SDK reads it for the exchange of the token too, and takes nothing for a URL.
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", env.operator().process().pid()))?;
+    ensure!(environment.contains("AWS_ENDPOINT_URL_STS="), "it is the operator's: {environment}");
+    ensure!(!environment.contains("AWS_ENDPOINT_URL="), "{environment}");
     let asked = requests(&sts, "AssumeRoleWithWebIdentity");
     ensure!(asked.len() == 1, "the credentials are kept: {asked:?}");
     let identities = requests(&sts, "GetCallerIdentity");

@@ -230,7 +230,7 @@ impl Pool {
             self.config.attempt_timeout,
             IDENTITY_TIMEOUT.max(self.config.attempt_timeout),
         ));
-        // Always set: the SDK would take AWS_ENDPOINT_URL, which names the EMR endpoint.
+        // Always set: nothing that is meant for all services counts for this one.
         let of_environment = std::env::var("AWS_ENDPOINT_URL_STS").ok().filter(|url| !url.is_empty());
         builder.set_endpoint_url(self.config.identity_endpoint_url.clone().or(of_environment));
         aws_sdk_sts::Client::from_conf(builder.build())

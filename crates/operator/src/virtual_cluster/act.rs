@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use emrcontainers_api::condition;
 use emrcontainers_api::status::AckResourceMetadata;
@@ -119,12 +119,16 @@ impl Pass<'_> {
         self.context.clusters.update(self.uid, |memory| {
             memory.never_started = false;
             memory.asked_at = Some(now);
+            memory.unanswered = Some(Instant::now());
         });
         let created = match self.client().create_virtual_cluster(self.request(token)).await {
             Ok(created) => created,
             Err(error) => {
                 if never_started && error.proves_nothing_was_done() {
-                    self.context.clusters.update(self.uid, |memory| memory.never_started = true);
+                    self.context.clusters.update(self.uid, |memory| {
+                        memory.never_started = true;
+                        memory.unanswered = None;
+                    });
                 }
                 return self.create_failed(&error).await;
             }

@@ -8,6 +8,7 @@ use emrcontainers_api::virtual_cluster::{ARRESTED, TERMINATED, TERMINATING};
 use super::act::{Pass, Result, just_created};
 use super::status::Situation;
 use crate::emr::error::Class;
+use crate::emr::model;
 use crate::pass::{Next, Progress};
 use crate::timing;
 use crate::write::{self, Written};
@@ -57,9 +58,22 @@ impl Pass<'_> {
         }
     }
 
-    /// Learns the id of a cluster that an earlier process may have created, by its own request. Tags that AWS wouldn't
-    /// take now were not in it.
+    /// Learns the id of a cluster that an earlier process may have created. Nothing is created for an object that goes:
+    /// where nobody has the namespace, nobody created it. What the process before wrote to let the object go may be on
+    /// its way still, and a cluster that is created meanwhile would be nobody's.
     pub async fn recover(&self, token: String) -> Result {
+        let is_settled = self.lists_are_settled();
+        match self.holder().await {
+            Ok(Some(holder)) => self.recover_from(&holder, token).await,
+            Ok(None) if is_settled => self.release().await,
+            Ok(None) => Ok(Progress::End(Next::After(timing::LISTS_LAG_CHECK))),
+            Err(error) => self.failed(&error).await,
+        }
+    }
+
+    /// Whether it is the object's own cluster that has the namespace shows by the request that created it, which brings it.
+    /// Tags that AWS wouldn't take now were not in that.
+    async fn recover_from(&self, holder: &model::VirtualCluster, token: String) -> Result {
         let mut request = self.request(token);
         if self.tags_problem().is_some() {
             request.tags.clear();
@@ -67,21 +81,21 @@ impl Pass<'_> {
         match self.client().create_virtual_cluster(request).await {
             // The id first: the deletion takes its time, and asking for the id again and again would cost calls.
             Ok(created) => self.save(just_created(created)).await,
-            Err(error) if error.class == Class::NamespaceTaken => {
-                let left = match self.holder().await {
-                    Ok(Some(holder)) => self.left_behind(&holder).await,
-                    Ok(None) => Ok(None),
-                    Err(error) => Err(error),
-                };
-                match left {
-                    Ok(Some(left)) => self.save(left).await,
-                    Ok(None) => self.release().await,
-                    Err(error) => self.failed(&error).await,
-                }
-            }
+            Err(error) if error.class == Class::NamespaceTaken => match self.left_behind(holder).await {
+                Ok(Some(left)) => self.save(left).await,
+                Ok(None) => self.release().await,
+                Err(error) => self.failed(&error).await,
+            },
             Err(error) if matches!(error.class, Class::Refused | Class::NotFound) => self.release().await,
             Err(error) => self.failed(&error).await,
         }
+    }
+
+    /// Whether what lists don't show isn't there: nobody has asked for it just now, neither the process before nor this one.
+    fn lists_are_settled(&self) -> bool {
+        let unanswered = self.context.clusters.get(self.uid).unanswered;
+        self.context.lists_are_settled()
+            && unanswered.is_none_or(|since| since.elapsed() >= timing::LISTS_LAG)
     }
 
     /// Takes the finalizer off.

@@ -44,6 +44,10 @@ enum Event {
     Advance,
     /// The process dies and another one takes over.
     Crash,
+    /// The same, and what it wrote last to let the object go is still on its way.
+    CrashInRelease,
+    /// That arrives, if the object is still as it was.
+    ReleaseArrives,
     /// A run that uses the cluster is live, or isn't any more.
     Used(bool),
     /// The user edits the spec.
@@ -71,6 +75,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Terminate),
         3 => Just(Event::Advance),
         2 => Just(Event::Crash),
+        1 => Just(Event::CrashInRelease),
+        1 => Just(Event::ReleaseArrives),
         1 => any::<bool>().prop_map(Event::Used),
         1 => Just(Event::Edit),
         2 => any::<(bool, bool)>().prop_map(|(bad, edited)| Event::Tags(bad, edited)),
@@ -98,6 +104,8 @@ struct World {
     access: bool,
     bad_tags: bool,
     users: Vec<String>,
+    /// The version of the object that a process had let go when it died.
+    released: Option<VirtualCluster>,
     gone: bool,
 }
 
@@ -113,6 +121,7 @@ impl World {
             access: true,
             bad_tags: false,
             users: Vec::new(),
+            released: None,
             gone: false,
         }
     }
@@ -154,9 +163,15 @@ impl World {
             Event::Advance => {
                 self.move_all(&[TERMINATING], if self.access { TERMINATED } else { ARRESTED });
             }
-            Event::Crash => {
-                self.memory = Memory::default();
-                self.before = self.cluster.clone();
+            Event::Crash => self.crash(),
+            Event::CrashInRelease => {
+                if plan(&self.view(&self.cluster)) == Step::Release {
+                    self.released = Some(self.cluster.clone());
+                }
+                self.crash();
+            }
+            Event::ReleaseArrives => {
+                self.gone = self.released.take().is_some_and(|seen| seen == self.cluster)
             }
             Event::Used(used) => self.users = used.then(|| "job".to_owned()).into_iter().collect(),
             Event::Edit => self.edit(),
@@ -179,6 +194,23 @@ impl World {
         if self.gone {
             let live: Vec<_> = self.made.iter().filter(|(_, state)| *state != TERMINATED).collect();
             assert!(live.is_empty(), "the object is gone and a cluster lives: {live:?}");
+        }
+    }
+
+    fn crash(&mut self) {
+        self.memory = Memory::default();
+        self.before = self.cluster.clone();
+    }
+
+    fn view<'a>(&'a self, cluster: &'a VirtualCluster) -> View<'a> {
+        View {
+            cluster,
+            memory: &self.memory,
+            users: &self.users,
+            tags_problem: self.bad_tags.then_some("too many"),
+            retain: false,
+            read_only: false,
+            adoption: true,
         }
     }
 
@@ -241,17 +273,7 @@ impl World {
         let cluster = if old { self.before.clone() } else { self.cluster.clone() };
         // The API server refuses every write that was decided on an older version.
         let fails = fail_write || cluster != self.cluster;
-        let users = self.users.clone();
-        let view = View {
-            cluster: &cluster,
-            memory: &self.memory,
-            users: &users,
-            tags_problem: self.bad_tags.then_some("too many"),
-            retain: false,
-            read_only: false,
-            adoption: true,
-        };
-        match plan(&view) {
+        match plan(&self.view(&cluster)) {
             Step::Rest | Step::Settled => {}
             Step::Refuse(why) => self.write(&cluster, &Situation::Unfit(&why), fails),
             Step::Reopen => self.write(&cluster, &Situation::Reopened, fails),
@@ -278,7 +300,10 @@ impl World {
                 }
             }
             Step::Sync(id) => self.tell(&cluster, &id, fails),
-            Step::AwaitUsers => self.write(&cluster, &Situation::InUse(&users), fails),
+            Step::AwaitUsers => {
+                let users = self.users.clone();
+                self.write(&cluster, &Situation::InUse(&users), fails);
+            }
             Step::Delete(id) => self.delete(&cluster, &id, lose_reply, fails),
             Step::AwaitTermination(id) => match self.seen(&id) {
                 seen if seen.state == TERMINATED => self.gone |= !fails,
@@ -287,6 +312,11 @@ impl World {
                     self.write(&cluster, &Situation::Seen(&seen), fails);
                 }
             },
+            Step::Recover { .. }
+                if !self.taken && self.made.iter().all(|(_, state)| *state == TERMINATED) =>
+            {
+                self.gone |= !fails;
+            }
             Step::Recover { token } => match self.create(&cluster, token) {
                 _ if lose_reply => {}
                 Ok(place) => {
@@ -335,6 +365,12 @@ impl World {
     fn state(&self) -> Option<&str> {
         self.cluster.status.as_ref()?.state.as_deref()
     }
+}
+
+#[test]
+fn a_release_that_arrives_late_leaves_no_cluster_behind() {
+    let dies_in_release = [Event::Pass, Event::Delete, Event::CrashInRelease];
+    World::after(dies_in_release.into_iter().chain([Event::WriteFails, Event::ReleaseArrives]));
 }
 
 proptest! {

@@ -73,8 +73,8 @@ pub enum Step {
     Delete(String),
     /// The object goes and the deletion was asked for: read the cluster until it is gone.
     AwaitTermination(String),
-    /// The object goes, and an earlier process may have created the cluster without saving its id: the same request
-    /// again brings it.
+    /// The object goes, and an earlier process may have created the cluster without saving its id: if one has the
+    /// namespace, the same request again says whether it is this one.
     Recover {
         /// The token of that creation.
         token: String,
