@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::line::Line;
+use crate::objects::GROUP;
 use crate::port;
 use crate::process::{Process, Signal};
 pub use crate::servers::repository;
@@ -188,15 +190,26 @@ impl ControlPlane {
 
     /// Makes etcd forget every version but the newest of each object, so that no watch can go on from an older one.
     pub async fn compact_etcd(&self) -> Result<()> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let ask = async |path: &str, body: Value| -> Result<Value> {
-            let asked = client.post(format!("{}/v3/kv/{path}", self.etcd_url)).json(&body).send().await?;
-            Ok(asked.error_for_status()?.json().await?)
-        };
         // Any key will do: the answer's header has the revision. Keys are in base64.
-        let answer = ask("range", json!({"key": "AA=="})).await?;
+        let answer = self.ask_etcd("range", json!({"key": "AA=="})).await?;
         let revision = answer.pointer("/header/revision").context("etcd has a revision")?;
-        ask("compaction", json!({"revision": revision, "physical": true})).await.map(drop)
+        self.ask_etcd("compaction", json!({"revision": revision, "physical": true})).await.map(drop)
+    }
+
+    /// Deletes an object of ours without a look at its finalizers, as the API server does when one is put on after its
+    /// deletion has begun.
+    pub async fn delete_from_etcd(&self, plural: &str, namespace: &str, name: &str) -> Result<()> {
+        let key = format!("/registry/{GROUP}/{plural}/{namespace}/{name}");
+        let answer =
+            self.ask_etcd("deleterange", json!({"key": ByteString(key.clone().into_bytes())})).await?;
+        ensure!(answer.get("deleted").and_then(Value::as_str) == Some("1"), "etcd has no {key}: {answer}");
+        Ok(())
+    }
+
+    async fn ask_etcd(&self, path: &str, body: Value) -> Result<Value> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let asked = client.post(format!("{}/v3/kv/{path}", self.etcd_url)).json(&body).send().await?;
+        Ok(asked.error_for_status()?.json().await?)
     }
 
     /// What the API server logged.

@@ -42,6 +42,7 @@ use crate::settings::Settings;
 use crate::shadow;
 use crate::store::Store;
 use crate::timing;
+use crate::vanished::{self, Vanished};
 use crate::watch::{Hooks, Watched, watch};
 use crate::write;
 
@@ -148,17 +149,24 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         access: process.access.clone(),
         started: Instant::now(),
         client: process.client.clone(),
-        writer: write::Writer { client: process.client.clone(), fence: fence_of_writes(&process) },
+        writer: write::Writer {
+            client: process.client.clone(),
+            fence: fence_of_writes(&process),
+            vanished: Vanished::default(),
+        },
         settings: process.settings.clone(),
     });
     count_runs_on_scrape(&context);
-    let hooks = |listed| Arc::new(ClusterHooks { context: Arc::clone(&context), listed });
+    let (tell_gone, gone) = mpsc::unbounded_channel();
+    let hooks =
+        |listed| Arc::new(ClusterHooks { context: Arc::clone(&context), listed, gone: tell_gone.clone() });
     let cluster_triggers = clusters.into_iter().map(|half| {
         let hooks = hooks(half.listed.clone());
         triggers(half, &context, hooks)
     });
     let of_clusters = stream::select_all(cluster_triggers);
-    let hooks = |listed| Arc::new(RunHooks { context: Arc::clone(&context), listed });
+    let hooks =
+        |listed| Arc::new(RunHooks { context: Arc::clone(&context), listed, gone: tell_gone.clone() });
     let run_triggers = runs.into_iter().map(|half| {
         let hooks = hooks(half.listed.clone());
         triggers(half, &context, hooks)
@@ -203,6 +211,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         () = listed.then(|()| future::pending()) => Ok(()),
         // Never ends either: what hints tell, lists tell too.
         () = hints => Ok(()),
+        () = vanished::see_off(gone, &context) => anyhow::bail!("nobody sees off what is gone any more"),
         // Nor does this.
         error = scopes => Err(error),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),
@@ -273,6 +282,9 @@ fn triggers<K: Reconciled>(
 /// Wakes the runs that the poller and the queues name.
 async fn wake_runs(mut keys: UnboundedReceiver<RunKey>, context: Arc<Context>) {
     while let Some(key) = keys.recv().await {
+        if context.writer.vanished.contains(Some(&key.uid)) {
+            continue;
+        }
         let stored = context.job_run_scopes.get(&key.namespace, &key.name);
         if stored.is_some_and(|run| run.metadata.uid.as_deref() == Some(&key.uid)) {
             context.job_run_scopes.wake(&key.namespace, &key.name);

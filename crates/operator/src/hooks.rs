@@ -7,10 +7,12 @@ use std::sync::Arc;
 use emrcontainers_api::job_run::is_final;
 use emrcontainers_api::{JobRun, VirtualCluster};
 use kube::{Resource, ResourceExt};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::field_export::plan::SourceKind;
+use crate::vanished::{self, Gone};
 use crate::virtual_cluster;
 use crate::watch::Hooks;
 
@@ -20,6 +22,8 @@ pub struct RunHooks {
     pub context: Arc<Context>,
     /// Cancelled once the store is filled.
     pub listed: CancellationToken,
+    /// Where to hand over what went without us.
+    pub gone: UnboundedSender<Gone>,
 }
 
 impl Hooks<JobRun> for RunHooks {
@@ -33,7 +37,9 @@ impl Hooks<JobRun> for RunHooks {
     }
 
     fn deleted(&self, run: &JobRun) {
-        if let Some(uid) = &run.metadata.uid {
+        if let Some(uid) = &run.metadata.uid
+            && !vanished::take_in(run, &self.context, &self.gone)
+        {
             self.context.job_runs.forget(uid);
             self.context.poller.untrack(uid);
             self.context.pool.forget(uid);
@@ -60,6 +66,8 @@ pub struct ClusterHooks {
     pub context: Arc<Context>,
     /// Cancelled once the store is filled.
     pub listed: CancellationToken,
+    /// Where to hand over what went without us.
+    pub gone: UnboundedSender<Gone>,
 }
 
 impl ClusterHooks {
@@ -81,7 +89,9 @@ impl Hooks<VirtualCluster> for ClusterHooks {
     }
 
     fn deleted(&self, cluster: &VirtualCluster) {
-        if let Some(uid) = &cluster.metadata.uid {
+        if let Some(uid) = &cluster.metadata.uid
+            && !vanished::take_in(cluster, &self.context, &self.gone)
+        {
             self.context.clusters.forget(uid);
         }
         self.wake_waiters(cluster);

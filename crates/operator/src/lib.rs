@@ -52,6 +52,7 @@ mod store_tests;
 pub mod tags;
 pub mod telemetry;
 pub mod timing;
+pub mod vanished;
 pub mod virtual_cluster;
 pub mod watch;
 pub mod watch_backoff;

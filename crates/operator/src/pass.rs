@@ -140,6 +140,7 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>, work: Wo
 fn tidy<K: Reconciled>(object: &ObjectRef<K>, uid: &str, context: &Context) {
     match K::stored(context, object.namespace.as_deref().unwrap_or_default(), &object.name) {
         Some(stored) if stored.meta().uid.as_deref() == Some(uid) => K::memories(context).caught_up(&stored),
+        Some(_) | None if context.writer.vanished.contains(Some(uid)) => {}
         Some(_) | None => K::memories(context).forget(uid),
     }
 }

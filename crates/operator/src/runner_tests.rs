@@ -33,6 +33,7 @@ use crate::scope::Directory;
 use crate::scope::namespace::Namespace;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::vanished::Vanished;
 use crate::watch::Hooks;
 use crate::write::Writer;
 use crate::{event, timing};
@@ -96,7 +97,7 @@ async fn rig() -> Rig {
         exports: Exports::new(Scopes(Vec::new())),
         access: Access::new(&Readiness::default()),
         started: Instant::now(),
-        writer: Writer { client: client.clone(), fence: Fence::open() },
+        writer: Writer { client: client.clone(), fence: Fence::open(), vanished: Vanished::default() },
         client,
         settings,
     });
@@ -184,7 +185,8 @@ async fn nothing_is_left_of_runs_that_waited_for_a_cluster_and_are_gone() {
     }
     rig.go_on(timing::STEP).await;
     assert_eq!(rig.context.waiters.names(), ["waiting"], "the other one has all that it needs");
-    let hooks = RunHooks { context: Arc::clone(&rig.context), listed: CancellationToken::new() };
+    let (gone, _) = unbounded_channel();
+    let hooks = RunHooks { context: Arc::clone(&rig.context), listed: CancellationToken::new(), gone };
     hooks.deleted(&waiting);
     assert!(rig.context.waiters.names().is_empty());
 }

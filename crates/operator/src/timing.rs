@@ -97,6 +97,10 @@ pub const ACCESS_REQUEST: Duration = Duration::from_secs(10);
 /// When a virtual cluster is read first after its deletion was asked for: an empty one ends within a second or so.
 pub const TERMINATION_FIRST_CHECK: Duration = Duration::from_secs(1);
 
+/// How often an object that went without us is looked at until what was made for it has ended: such are rare, and a look
+/// costs nothing while the poller has no news.
+pub const VANISHED_LOOK: Duration = Duration::from_secs(1);
+
 /// How long lists may lack a run that was started. AWS documents nothing; its lists are usually seconds behind.
 pub const LISTS_LAG: Duration = Duration::from_secs(15);
 

@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 
 use crate::decode::{Assembled, Decoded};
 use crate::fence::Fence;
+use crate::memory::version;
+use crate::vanished::Vanished;
 
 /// Our name in `managedFields`.
 pub const FIELD_MANAGER: &str = "emrcontainers-operator";
@@ -31,6 +33,8 @@ pub struct Writer {
     pub client: Client,
     /// Whether this process may still act.
     pub fence: Fence,
+    /// Objects that are gone: what is written of them stays with us.
+    pub vanished: Vanished,
 }
 
 impl Writer {
@@ -69,6 +73,9 @@ pub trait Kind:
 
 /// Replaces the status by that of `object`.
 pub async fn status<K: Kind>(writer: &Writer, object: &K) -> Result<Written<K>, kube::Error> {
+    if writer.vanished.contains(object.meta().uid.as_deref()) {
+        return Ok(Written::Done(Arc::new(later(object.clone()))));
+    }
     let metadata = ObjectMeta {
         name: object.meta().name.clone(),
         namespace: object.meta().namespace.clone(),
@@ -166,6 +173,11 @@ async fn set_finalizers<K: Kind>(
     finalizers: Vec<String>,
     annotations: &BTreeMap<&str, impl Serialize>,
 ) -> Result<Written<K>, kube::Error> {
+    if writer.vanished.contains(object.meta().uid.as_deref()) {
+        let mut object = later(object.clone());
+        object.meta_mut().finalizers = Some(finalizers);
+        return Ok(Written::Done(Arc::new(object)));
+    }
     let body = json!({ "metadata": {
         "uid": object.meta().uid,
         "resourceVersion": object.meta().resource_version,
@@ -173,6 +185,12 @@ async fn set_finalizers<K: Kind>(
         "annotations": annotations,
     }});
     patch(writer, object, &body).await
+}
+
+/// The object as a write would return it.
+fn later<K: Kind>(mut object: K) -> K {
+    object.meta_mut().resource_version = Some(version(&object).saturating_add(1).to_string());
+    object
 }
 
 async fn patch<K: Kind>(writer: &Writer, object: &K, body: &Value) -> Result<Written<K>, kube::Error> {
@@ -207,6 +225,11 @@ pub async fn newer<K: Kind>(writer: &Writer, object: &K) -> Result<Written<K>, k
         Some(now) => Written::Conflict(now),
         None => Written::Gone,
     })
+}
+
+/// Whether the object is there.
+pub async fn exists<K: Kind>(writer: &Writer, object: &K) -> Result<bool, kube::Error> {
+    read(&writer.client, object).await.map(|now| now.is_some())
 }
 
 /// The object as it is now, if it is still the same one.
@@ -255,7 +278,7 @@ mod tests {
             async { StatusCode::BAD_REQUEST }
         });
         let client = Client::new(server, "default");
-        let writer = |fence| Writer { client: client.clone(), fence };
+        let writer = |fence| Writer { client: client.clone(), fence, vanished: Vanished::default() };
 
         let open = writer(Fence::open());
         assert!(status(&open, &run).await.is_err());

@@ -46,6 +46,7 @@ mod scope_roles;
 mod scope_selectors;
 mod shadow;
 mod tags;
+mod vanished;
 mod virtual_cluster;
 mod virtual_cluster_kept;
 mod wild;

@@ -90,7 +90,11 @@ impl Pass<'_> {
             self.context.events.publish(&self.run.object_ref(&()), EventType::Normal, reason::RETAINED, note);
         }
         match write::remove_finalizer(&self.context.writer, &**self.run).await? {
-            Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
+            Written::Done(released) => {
+                self.context.job_runs.wrote(&released);
+                Ok(Progress::End(Next::Await))
+            }
+            Written::Gone => Ok(Progress::End(Next::Await)),
             Written::Conflict(newer) => {
                 self.context.job_runs.wrote(&newer);
                 Ok(Progress::Again(newer))

@@ -101,7 +101,11 @@ impl Pass<'_> {
     /// Takes the finalizer off.
     pub async fn release(&self) -> Result {
         match write::remove_finalizer(&self.context.writer, &**self.cluster).await? {
-            Written::Done(_) | Written::Gone => Ok(Progress::End(Next::Await)),
+            Written::Done(released) => {
+                self.context.clusters.wrote(&released);
+                Ok(Progress::End(Next::Await))
+            }
+            Written::Gone => Ok(Progress::End(Next::Await)),
             Written::Conflict(newer) => {
                 self.context.clusters.wrote(&newer);
                 Ok(Progress::Again(newer))
