@@ -157,21 +157,15 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         settings: process.settings.clone(),
     });
     count_runs_on_scrape(&context);
-    let (tell_gone, gone) = mpsc::unbounded_channel();
-    let hooks =
-        |listed| Arc::new(ClusterHooks { context: Arc::clone(&context), listed, gone: tell_gone.clone() });
-    let cluster_triggers = clusters.into_iter().map(|half| {
-        let hooks = hooks(half.listed.clone());
-        triggers(half, &context, hooks)
-    });
-    let of_clusters = stream::select_all(cluster_triggers);
-    let hooks =
-        |listed| Arc::new(RunHooks { context: Arc::clone(&context), listed, gone: tell_gone.clone() });
-    let run_triggers = runs.into_iter().map(|half| {
-        let hooks = hooks(half.listed.clone());
-        triggers(half, &context, hooks)
-    });
-    let of_runs = stream::select_all(run_triggers);
+    let (tell, gone) = mpsc::unbounded_channel();
+    let hooks = |listed| -> Arc<dyn Hooks<VirtualCluster>> {
+        Arc::new(ClusterHooks { context: Arc::clone(&context), listed, gone: tell.clone() })
+    };
+    let of_clusters = stream::select_all(all_triggers(clusters, &context, hooks));
+    let hooks = |listed| -> Arc<dyn Hooks<JobRun>> {
+        Arc::new(RunHooks { context: Arc::clone(&context), listed, gone: tell.clone() })
+    };
+    let of_runs = stream::select_all(all_triggers(runs, &context, hooks));
     let scopes = keep_up(&process, &context, changes);
     if process.settings.read_only {
         let judged = shadow::run(Arc::clone(&context), of_clusters.boxed(), of_runs.boxed(), stores, stop);
@@ -180,12 +174,10 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
             error = scopes => Err(error),
         };
     }
-    let hooks = |listed| Arc::new(ExportHooks { context: Arc::clone(&context), listed });
-    let export_triggers = exports.into_iter().map(|half| {
-        let hooks = hooks(half.listed.clone());
-        triggers(half, &context, hooks)
-    });
-    let of_exports = once_listable(&context, export_triggers.collect());
+    let hooks = |listed| -> Arc<dyn Hooks<FieldExport>> {
+        Arc::new(ExportHooks { context: Arc::clone(&context), listed })
+    };
+    let of_exports = once_listable(&context, all_triggers(exports, &context, hooks));
     let cluster_passes = async {
         // Nobody acts before it is known in whose name.
         if until(&stop, context.directory.known()).await.is_some() {
@@ -258,6 +250,19 @@ async fn hints(process: &Process, context: &Context) {
     let poller = context.poller.clone();
     let receiver = Receiver::new(queue, Arc::clone(&context.pool), poller, &context.home.account);
     receiver.run(work).await;
+}
+
+/// What asks for passes over the objects of a kind, for each watched namespace.
+fn all_triggers<K: Reconciled>(
+    halves: Vec<Half<K>>,
+    context: &Context,
+    hooks: impl Fn(CancellationToken) -> Arc<dyn Hooks<K>>,
+) -> Vec<BoxStream<'static, ObjectRef<K>>> {
+    let of = |half: Half<K>| {
+        let hooks = hooks(half.listed.clone());
+        triggers(half, context, hooks)
+    };
+    halves.into_iter().map(of).collect()
 }
 
 /// What asks for passes over the objects of a kind in a watched namespace: its watch, and whoever wakes one.

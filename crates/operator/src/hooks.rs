@@ -3,6 +3,7 @@
 //! Must not make a call or decide a step. Invariant: whoever waits for another object is woken by each change of it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use emrcontainers_api::job_run::is_final;
 use emrcontainers_api::{JobRun, VirtualCluster};
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::field_export::plan::SourceKind;
+use crate::job_run::plan;
 use crate::vanished::{self, Gone};
 use crate::virtual_cluster;
 use crate::watch::Hooks;
@@ -34,6 +36,16 @@ impl Hooks<JobRun> for RunHooks {
         if ended || run.metadata.deletion_timestamp.is_some() {
             virtual_cluster::wake_deleting(run, &self.context);
         }
+    }
+
+    /// One that comes from another operator's labels may have been asked for just now.
+    fn appeared(&self, run: &JobRun) {
+        let has_id = run.status.as_ref().is_some_and(|status| status.id.is_some());
+        let may_exist = plan::may_be_live(run) && !has_id;
+        let Some(uid) = run.metadata.uid.as_deref().filter(|_| may_exist) else { return };
+        self.context.job_runs.update(uid, |memory| {
+            memory.unanswered = memory.unanswered.or_else(|| Some(Instant::now()));
+        });
     }
 
     fn deleted(&self, run: &JobRun) {

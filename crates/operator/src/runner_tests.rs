@@ -35,7 +35,7 @@ use crate::settings::Settings;
 use crate::store::Store;
 use crate::vanished::Vanished;
 use crate::watch::Hooks;
-use crate::write::Writer;
+use crate::write::{Kind, Writer};
 use crate::{event, timing};
 
 /// A runner of JobRuns with one run in its store, and what it works with.
@@ -164,6 +164,24 @@ async fn what_is_asked_for_an_object_that_is_gone_is_done_at_once() {
     rig.context.job_run_scopes.wake("ns", "gone");
     rig.go_on(timing::STUCK * 2).await;
     assert!(rig.liveness.report().good);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_are_not_trusted_at_once_for_a_run_that_another_operator_may_have_started() {
+    let rig = rig().await;
+    let (gone, _) = unbounded_channel();
+    let hooks = RunHooks { context: Arc::clone(&rig.context), listed: CancellationToken::new(), gone };
+    let doubts = |uid: &str, finalizers: &[&str], status: serde_json::Value| {
+        let metadata = json!({"name": uid, "namespace": "ns", "uid": uid, "finalizers": finalizers});
+        let run = json!({"metadata": metadata, "spec": {}, "status": status});
+        hooks.appeared(&serde_json::from_value(run).unwrap());
+        rig.context.job_runs.get(uid).unanswered.is_some()
+    };
+    let ours = [JobRun::FINALIZER];
+    assert!(doubts("unsaved", &ours, json!({})));
+    assert!(!doubts("new", &[], json!({})));
+    assert!(!doubts("saved", &ours, json!({"id": "jr1", "state": "RUNNING"})));
+    assert!(!doubts("refused", &ours, json!({"state": "FAILED"})));
 }
 
 #[tokio::test(start_paused = true)]

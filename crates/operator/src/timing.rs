@@ -76,6 +76,10 @@ pub const SHADOW_SWEEP: Duration = Duration::from_secs(10);
 /// of DescribeVirtualCluster refills at 5 a second.
 pub const TERMINATION_CHECK: Duration = Duration::from_secs(5);
 
+/// How often a process that works without the lease, since it may not use it, asks whether it may by now. Until then it
+/// could be one of two that work.
+pub const LEASE_CHECK: Duration = Duration::from_secs(3);
+
 /// How often the start-up checks (API server, definitions, AWS identity) are repeated.
 pub const START_UP_RETRY: Duration = Duration::from_secs(2);
 
@@ -103,6 +107,10 @@ pub const VANISHED_LOOK: Duration = Duration::from_secs(1);
 
 /// How long lists may lack a run that was started. AWS documents nothing; its lists are usually seconds behind.
 pub const LISTS_LAG: Duration = Duration::from_secs(15);
+
+/// For how long a start that had no answer is repeated by its token without a look at lists. For how long AWS remembers a
+/// token isn't documented, but lists show the run long before.
+pub const TOKEN_TRUST: Duration = Duration::from_mins(5);
 
 /// When a list that may lack something is read again.
 pub const LISTS_LAG_CHECK: Duration = Duration::from_secs(3);

@@ -54,6 +54,8 @@ pub trait Watched: Kind + Lookup<DynamicType = ()> + 'static {
 pub trait Hooks<K>: Send + Sync + 'static {
     /// The object is there, or has changed.
     fn applied(&self, object: &K);
+    /// The object was not there before, or nothing had to be done for it: it may have been another operator's.
+    fn appeared(&self, _object: &K) {}
     /// The object is gone.
     fn deleted(&self, object: &K);
     /// The store holds a new list, whole.
@@ -130,6 +132,9 @@ fn take_in<K: Watched>(event: Event<K>, hooks: &dyn Hooks<K>, store: &Store<K>) 
     match store.take_in(event) {
         Change::None => Vec::new(),
         Change::Applied(applied) => {
+            if applied.before.is_none() {
+                hooks.appeared(&applied.object);
+            }
             hooks.applied(&applied.object);
             due(&applied).into_iter().collect()
         }

@@ -35,7 +35,7 @@ pub(super) fn complaint(operator: &Operator) -> Option<Wrong> {
 }
 
 fn lost_its_lease(operator: &Operator) -> bool {
-    operator.process().exit_code() == Some(1) && operator.log().contains("the lease is lost")
+    operator.process().exit_code() == Some(1) && operator.log().contains("must exit")
 }
 
 /// What a process says of its own bugs.

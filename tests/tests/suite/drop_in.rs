@@ -175,7 +175,16 @@ async fn upstreams_container_works_as_it_is_with_its_default_values_and_rights()
     ensure!((passes - 1.0).abs() < 0.1, "{passes}");
     let job = aws.snapshot().job_runs.into_iter().next().context("a job")?;
     ensure!(job.tags.get("services.k8s.aws/namespace").is_some_and(|tag| tag == namespace.name()), "{job:?}");
-    ensure!(operator.terminate().await? == 0);
+
+    // Once the account may use the lease, nobody works without it any more.
+    let leases = json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]});
+    grant(namespace.name(), &[leases]).await?;
+    let code = operator.process().wait_exit(PATIENCE).await?;
+    let log = operator.log();
+    ensure!(
+        code == 1 && log.contains("this process must exit, so that a leader is elected"),
+        "{code}: {log}"
+    );
     Ok(())
 }
 

@@ -60,7 +60,9 @@ async fn a_spec_that_is_spoilt_after_a_start_without_an_answer_loses_no_run() ->
     let env = TestEnv::new("spoilt").await?;
     env.ready_cluster("vc").await?;
     start_without_an_answer(&env, "spoilt").await?;
-    env.patch(env.job_runs(), "spoilt", json!({"spec": {"tags": {"aws:reserved": "x"}}})).await?;
+    // A name may be given once, also after the start.
+    let spoilt = json!({"spec": {"name": "given-later", "tags": {"aws:reserved": "x"}}});
+    env.patch(env.job_runs(), "spoilt", spoilt).await?;
     let run = env.job_run_in("spoilt", "RUNNING").await?;
     ensure!(status(&run, "id") == Some(env.the_job("spoilt")?.id.as_str()));
     Ok(())

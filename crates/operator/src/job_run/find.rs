@@ -83,34 +83,37 @@ impl Pass<'_> {
         virtual_cluster_id: &str,
     ) -> std::result::Result<Option<model::JobRun>, EmrError> {
         let client = self.context.pool.client(self.scope);
-        // The run of a restored object is older than the object, so that only its name keeps the list short. An object that
-        // goes has no second net, and its name may have been given after the start.
+        // The run of a restored object is older than the object, so that only its name keeps the list short.
         let restored = request::is_restored(self.run);
-        let by_name = restored || self.run.metadata.deletion_timestamp.is_none();
         let created = self.run.creation_timestamp().filter(|_| !restored);
-        let filter = JobRunFilter {
-            virtual_cluster_id: virtual_cluster_id.to_owned(),
-            name: Some(request::name(self.run)).filter(|name| by_name && request::is_name(name)),
-            states: Vec::new(),
-            created_after: created.and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok()),
-        };
+        let created_after = created.and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok());
         let tokens = request::tokens(self.run);
         let mut found: Option<model::JobRun> = None;
-        let listed = client
-            .list_job_runs(&filter, u32::MAX, |run: model::JobRun| {
-                let ours = run.client_token.as_deref().is_some_and(|token| token.starts_with(&tokens));
-                if ours && found.as_ref().is_none_or(|other| other.created_at < run.created_at) {
-                    found = Some(run);
-                }
-            })
-            .await;
+        let mut listed = Ok(());
+        for name in request::names(self.run) {
+            let filter = JobRunFilter {
+                virtual_cluster_id: virtual_cluster_id.to_owned(),
+                name: Some(name),
+                states: Vec::new(),
+                created_after,
+            };
+            let pages = client
+                .list_job_runs(&filter, u32::MAX, |run: model::JobRun| {
+                    let ours = run.client_token.as_deref().is_some_and(|token| token.starts_with(&tokens));
+                    if ours && found.as_ref().is_none_or(|other| other.created_at < run.created_at) {
+                        found = Some(run);
+                    }
+                })
+                .await;
+            listed = listed.and(pages.map(drop));
+        }
         match found {
             // Lists may leave out why a run failed, and a run that has ended is never looked at again.
             Some(run) if run.state == FAILED && run.failure_reason.is_none() => {
                 client.describe_job_run(virtual_cluster_id, &run.id).await.map(Some)
             }
             Some(run) => Ok(Some(run)),
-            None => listed.map(|_| None),
+            None => listed.map(|()| None),
         }
     }
 
@@ -160,8 +163,8 @@ impl Pass<'_> {
     fn sought(&self, is_certain: bool) -> Progress<JobRun> {
         self.context.job_runs.update(self.uid, |memory| {
             memory.sought = true;
-            memory.unanswered =
-                if is_certain { None } else { Some(memory.unanswered.unwrap_or_else(Instant::now)) };
+            let recent = memory.unanswered.filter(|since| since.elapsed() < timing::TOKEN_TRUST);
+            memory.unanswered = if is_certain { None } else { Some(recent.unwrap_or_else(Instant::now)) };
         });
         // A cluster that goes waits for those that may have been started in it.
         if is_certain && matches!(self.target.virtual_cluster, ClusterTarget::Waiting { .. }) {

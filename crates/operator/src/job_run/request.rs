@@ -104,7 +104,19 @@ pub fn build(run: &JobRun, target: &Target) -> Result<StartJobRun, Unfit> {
 
 /// The run's name: what the spec says, else the object's, cut to what the service takes.
 pub fn name(run: &JobRun) -> String {
-    run.spec.name.clone().unwrap_or_else(|| run.name_any().chars().take(MAX_NAME_CHARS).collect())
+    run.spec.name.clone().unwrap_or_else(|| cut_name(run))
+}
+
+fn cut_name(run: &JobRun) -> String {
+    run.name_any().chars().take(MAX_NAME_CHARS).collect()
+}
+
+/// The names that a run of the object may have: a spec may be given one after the run was started.
+pub fn names(run: &JobRun) -> Vec<String> {
+    let mut names = vec![name(run), cut_name(run)];
+    names.dedup();
+    names.retain(|name| is_name(name));
+    names
 }
 
 /// Whether the service takes the name; it refuses others as a filter, too.

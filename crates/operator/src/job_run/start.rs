@@ -3,6 +3,7 @@
 //! Must not decide when: `plan` does. Invariant: a start of which it isn't known what became of it is remembered as
 //! that, and a refusal is believed only when nothing can have been started before.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use emrcontainers_api::JobRun;
@@ -32,6 +33,10 @@ impl Pass<'_> {
         {
             return Ok(progress);
         }
+        if before.unanswered.is_some_and(|since| since.elapsed() >= timing::TOKEN_TRUST) {
+            self.context.job_runs.update(self.uid, |memory| memory.sought = false);
+            return Ok(Progress::Again(Arc::clone(self.run)));
+        }
         let grant = match self.ask_for_turn(TurnKind::Start, !before.never_started) {
             Turn::Granted(grant) => grant,
             Turn::Queued(place) => return self.await_turn(TurnKind::Start, place).await,
@@ -40,7 +45,8 @@ impl Pass<'_> {
         self.context.job_runs.update(self.uid, |memory| {
             memory.never_started = false;
             memory.sought = true;
-            memory.unanswered = Some(Instant::now());
+            // It has ended by then, also where the pass is given up.
+            memory.unanswered = Some(Instant::now() + timing::STEP);
         });
         let overrides = request.configuration_overrides.clone();
         let asked_for = request.virtual_cluster_id.clone();

@@ -20,6 +20,7 @@ use super::LEASE;
 use super::record::{self, Sighting};
 use super::times::{JITTER, LeaseTimes};
 use crate::fence::{Fence, Moment};
+use crate::timing;
 
 /// One candidate for the lease.
 pub(super) struct Election {
@@ -97,6 +98,24 @@ impl Election {
             }
         }
         Candidacy::Stopped
+    }
+
+    /// Waits until the account may use the lease, and leaves it to whoever is elected then.
+    pub(super) async fn allowed(&self) {
+        let mut sighting = None;
+        loop {
+            sleep(timing::LEASE_CHECK).await;
+            match in_time(self.times.request(), self.take(&mut sighting)).await {
+                Ok(None) => return,
+                Ok(Some(_)) => {
+                    if let Err(error) = self.release().await {
+                        tracing::debug!(%error, "the lease could not be given back");
+                    }
+                    return;
+                }
+                Err(error) => tracing::trace!(%error, "the lease still can't be used"),
+            }
+        }
     }
 
     /// Takes the lease if it is ours, nobody's, or has expired.

@@ -92,7 +92,18 @@ async fn elect<W: Future<Output = anyhow::Result<()>>>(
                 "no leader is elected, because the account may not use the lease: grant create, get and update on \
                  leases.coordination.k8s.io and set --enable-leader-election, or turn it off, and run one replica"
             );
-            return work_without_lease(metrics, work).await;
+            let fence = Fence::open();
+            metrics.set_leader(true);
+            // The right may have been taken away for a while only, and from another replica too.
+            let result = tokio::select! {
+                biased;
+                () = election.allowed() => Err(anyhow!(
+                    "the account may use the lease by now: this process must exit, so that a leader is elected"
+                )),
+                result = work(fence.clone()) => result,
+            };
+            fence.close();
+            return result.map(|()| Outcome::Worked);
         }
     };
     tracing::info!(identity = election.identity, "the lease is ours");

@@ -119,17 +119,17 @@ impl Pass<'_> {
         self.context.clusters.update(self.uid, |memory| {
             memory.never_started = false;
             memory.asked_at = Some(now);
-            memory.unanswered = Some(Instant::now());
+            // It has ended by then, also where the pass is given up.
+            memory.unanswered = Some(Instant::now() + timing::STEP);
         });
         let created = match self.client().create_virtual_cluster(self.request(token)).await {
             Ok(created) => created,
             Err(error) => {
-                if never_started && error.proves_nothing_was_done() {
-                    self.context.clusters.update(self.uid, |memory| {
-                        memory.never_started = true;
-                        memory.unanswered = None;
-                    });
-                }
+                let is_unstarted = never_started && error.proves_nothing_was_done();
+                self.context.clusters.update(self.uid, |memory| {
+                    memory.never_started = is_unstarted;
+                    memory.unanswered = (!is_unstarted).then(Instant::now);
+                });
                 return self.create_failed(&error).await;
             }
         };

@@ -81,12 +81,14 @@ impl Pass<'_> {
         match self.client().create_virtual_cluster(request).await {
             // The id first: the deletion takes its time, and asking for the id again and again would cost calls.
             Ok(created) => self.save(just_created(created)).await,
-            Err(error) if error.class == Class::NamespaceTaken => match self.left_behind(holder).await {
-                Ok(Some(left)) => self.save(left).await,
-                Ok(None) => self.release().await,
-                Err(error) => self.failed(&error).await,
-            },
-            Err(error) if matches!(error.class, Class::Refused | Class::NotFound) => self.release().await,
+            // The request may not be the same any more, and be refused for what was edited.
+            Err(error) if matches!(error.class, Class::NamespaceTaken | Class::Refused | Class::NotFound) => {
+                match self.left_behind(holder).await {
+                    Ok(Some(left)) => self.save(left).await,
+                    Ok(None) => self.release().await,
+                    Err(error) => self.failed(&error).await,
+                }
+            }
             Err(error) => self.failed(&error).await,
         }
     }

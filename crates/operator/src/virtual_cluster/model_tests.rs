@@ -171,7 +171,7 @@ impl World {
                 self.crash();
             }
             Event::ReleaseArrives => {
-                self.gone = self.released.take().is_some_and(|seen| seen == self.cluster)
+                self.gone = self.released.take().is_some_and(|seen| seen == self.cluster);
             }
             Event::Used(used) => self.users = used.then(|| "job".to_owned()).into_iter().collect(),
             Event::Edit => self.edit(),
