@@ -37,6 +37,11 @@ impl Fields {
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
+
+    /// Whether they say anything of which resource it is.
+    fn name_one(&self) -> bool {
+        ["id", "arn", "clientToken"].iter().any(|key| self.get(key).is_some())
+    }
 }
 
 /// What an ARN of the service names.
@@ -127,6 +132,9 @@ pub fn asked<K: ResourceExt>(object: &K, is_managed: bool) -> Result<Option<Adop
         }
     };
     let text = annotations.get(annotations::ADOPTION_FIELDS).map(String::as_str).unwrap_or_default();
+    if or_create && text.trim().is_empty() {
+        return Ok(None);
+    }
     let fields = serde_json::from_str(text).map_err(|error| {
         // Go's words for an empty text.
         let why = if text.is_empty() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
@@ -136,7 +144,9 @@ pub fn asked<K: ResourceExt>(object: &K, is_managed: bool) -> Result<Option<Adop
             annotations::ADOPTION_FIELDS
         )
     })?;
-    Ok(Some(Adoption { fields: Fields(fields), or_create }))
+    let fields = Fields(fields);
+    // Where no resource is named, one is created, as by upstream.
+    Ok((!or_create || fields.name_one()).then_some(Adoption { fields, or_create }))
 }
 
 /// Whether the policy is `adopt`.
@@ -210,6 +220,10 @@ mod tests {
         assert_eq!(asks(&object(&[]), false), None);
         assert_eq!(asks(&object(&[policy, fields]), false), Some(true));
         assert_eq!(asks(&object(&[policy, fields]), true), None, "it may have one of its own");
+        for unnamed in ["", " ", "{}", r#"{"id": ""}"#, r#"{"virtualClusterID": "vc1"}"#] {
+            let run = object(&[policy, (annotations::ADOPTION_FIELDS, unnamed)]);
+            assert_eq!(asks(&run, false), None, "none is named by {unnamed:?}");
+        }
         let adopted = object(&[policy, fields, (annotations::ADOPTED, "True")]);
         assert_eq!(asks(&adopted, true), Some(false));
     }

@@ -180,12 +180,15 @@ async fn adopt_or_create_takes_what_is_there_and_else_makes_it_once() -> Result<
     // The virtual cluster may be in the spec.
     env.apply(&with("there", json!({ "id": id }))).await?;
     env.apply(&with("made", json!({"clientToken": "nobody"}))).await?;
+    env.apply(&with("unnamed", json!({}))).await?;
     let there = env.job_run_in("there", "COMPLETED").await?;
     ensure!(status(&there, "id") == Some(id.as_str()));
     is_marked(&there, "JobRun")?;
+    ensure!(there.metadata.generation == Some(1), "its spec is left as it is: {:?}", there.data);
     let made = env.job_run_in("made", "COMPLETED").await?;
     ensure!(!made.annotations().contains_key(ADOPTED), "{:?}", made.metadata);
-    ensure!(env.jobs("made").len() == 1 && env.jobs("there").len() == 1);
+    env.job_run_in("unnamed", "COMPLETED").await?;
+    ensure!(["made", "there", "unnamed"].iter().all(|name| env.jobs(name).len() == 1));
     let vc = annotated(
         &virtual_cluster("new", "another-namespace"),
         &json!({POLICY: "adopt-or-create", FIELDS: json!({"id": "0nothere"}).to_string()}),

@@ -7,7 +7,7 @@ use emrcontainers_api::JobRun;
 use emrcontainers_api::annotations::{ADOPTION_FIELDS, ADOPTION_POLICY, READ_ONLY};
 use emrcontainers_api::job_run::JobRunSpec;
 use kube::{Resource, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::act::{Pass, Result};
 use super::adoption::{self, By, Existing};
@@ -15,7 +15,7 @@ use super::hand_over::Sighting;
 use super::plan::Step;
 use super::request;
 use super::status::Situation;
-use crate::adoption::{elsewhere, is_adopted, unmarked};
+use crate::adoption::{elsewhere, is_adopt, is_adopted, unmarked};
 use crate::emr::details::JobRunDetails;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::model::{self, JobRunFilter};
@@ -109,7 +109,8 @@ impl Pass<'_> {
         if marked || self.run.meta().deletion_timestamp.is_some() {
             return Ok(self.found_with(job, virtual_cluster_id, advice));
         }
-        let left_out = filled(&compared.left_out)?;
+        // Who would have one created knows what it is like.
+        let left_out = if is_adopt(&**self.run) { filled(&compared.left_out)? } else { json!({}) };
         let written = write::adopt(&self.context.writer, &**self.run, &left_out).await;
         if let Some(why) = written.as_ref().err().and_then(unmarked) {
             return self.trouble(&why).await;

@@ -7,12 +7,13 @@ use emrcontainers_api::VirtualCluster;
 use emrcontainers_api::annotations::{ADOPTION_FIELDS, ADOPTION_POLICY, READ_ONLY};
 use emrcontainers_api::virtual_cluster::TERMINATED;
 use kube::{Resource, ResourceExt};
+use serde_json::json;
 
 use super::act::{Pass, Result};
 use super::adoption::{Existing, left_out};
 use super::plan::Step;
 use super::status::Situation;
-use crate::adoption::{elsewhere, is_adopted, unmarked};
+use crate::adoption::{elsewhere, is_adopt, is_adopted, unmarked};
 use crate::emr::error::Class;
 use crate::emr::model;
 use crate::pass::{Next, Progress};
@@ -58,7 +59,9 @@ impl Pass<'_> {
             return self.save(cluster).await;
         }
         let defaults = tags::expand(&self.context.settings.resource_tags, &**self.cluster);
-        let spec = left_out(&self.cluster.spec, &cluster, &defaults);
+        // Who would have one created knows what it is like.
+        let is_filled = is_adopt(&**self.cluster);
+        let spec = if is_filled { left_out(&self.cluster.spec, &cluster, &defaults) } else { json!({}) };
         let written = write::adopt(&self.context.writer, &**self.cluster, &spec).await;
         if let Some(why) = written.as_ref().err().and_then(unmarked) {
             return self.trouble(&why).await;
