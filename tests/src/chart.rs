@@ -11,9 +11,9 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::control_plane::{ControlPlane, repository};
-use crate::objects;
 use crate::operator::{Builder, Operator};
 use crate::process::run;
+use crate::{kubelet, objects};
 
 /// The chart's folder.
 pub fn folder() -> PathBuf {
@@ -59,18 +59,13 @@ pub async fn operator(
     let spec = deployment.data.pointer("/spec/template/spec").context("the Deployment has no pod")?;
     let account = spec.get("serviceAccountName").and_then(Value::as_str).context("no service account")?;
     let container = spec.pointer("/containers/0").context("the pod has no container")?;
-    let arguments: Vec<String> = serde_json::from_value(container["args"].clone()).context("no arguments")?;
+    let field = |path: &str| match path {
+        "metadata.namespace" => Some(namespace.clone()),
+        "metadata.name" | "metadata.uid" => Some(pod.to_owned()),
+        _ => None,
+    };
+    let (variables, arguments) = kubelet::process(container, field)?;
     let kubeconfig = plane.kubeconfig_for_service_account(&namespace, account).await?;
-    let mut builder = Operator::builder(kubeconfig, aws_url).deployed(arguments);
-    for variable in container["env"].as_array().context("no environment")? {
-        let name = variable["name"].as_str().context("a variable has no name")?;
-        let value = match variable.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str) {
-            Some("metadata.namespace") => &namespace,
-            Some("metadata.name" | "metadata.uid") => pod,
-            Some(other) => bail!("{name} comes from {other}, which this harness doesn't fill in"),
-            None => variable["value"].as_str().with_context(|| format!("{name} has no value"))?,
-        };
-        builder = builder.environment(name, value);
-    }
-    Ok(builder)
+    let builder = Operator::builder(kubeconfig, aws_url).deployed(arguments);
+    Ok(variables.iter().fold(builder, |builder, (name, value)| builder.environment(name, value)))
 }

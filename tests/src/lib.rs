@@ -18,6 +18,7 @@
 //! | [`candidate`] | another candidate for the lease, by client-go's rules |
 //! | [`clock`] | a wall clock for processes that can be set wrong |
 //! | [`chart`] | helm, and the operator as the chart deploys it |
+//! | [`kubelet`] | what the kubelet makes of a container's variables and arguments |
 //! | [`cluster`] | all of it together, what most suites start from |
 //! | [`elsewhere`] | what others do in AWS |
 //! | [`history`], [`verdict`] | every version of an object, and what others read from one |
@@ -35,6 +36,7 @@ pub mod elsewhere;
 pub mod faults;
 pub mod guard;
 pub mod history;
+pub mod kubelet;
 pub mod line;
 pub mod manifest;
 pub mod moto;

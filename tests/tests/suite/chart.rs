@@ -256,7 +256,7 @@ async fn completes_and_cancels(client: &Client, namespace: &str, aws: &Handle) -
     Ok(())
 }
 
-async fn in_state(client: &Client, namespace: &str, name: &str, state: &str) -> Result<()> {
+pub(crate) async fn in_state(client: &Client, namespace: &str, name: &str, state: &str) -> Result<()> {
     let is = |run: Option<&DynamicObject>| (objects::status(run?, "state") == Some(state)).then_some(());
     wait::object(
         objects::ours(client, namespace, "JobRun"),

@@ -1,10 +1,12 @@
 //! Every value of upstream's chart is taken under its name, and does what it does there.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::chart::{self, helm};
 use tests::control_plane::{ControlPlane, shared};
-use tests::objects;
+use tests::{kubelet, objects};
 
 /// Where a value shows: in an object of this kind at this place, or as an argument of the operator.
 enum Shows {
@@ -219,7 +221,8 @@ fn values_of_the_operator() -> Vec<(&'static str, Value, Vec<Shows>)> {
     ]
 }
 
-async fn render(plane: &ControlPlane, values: &[&str]) -> Result<Vec<Value>> {
+/// The chart's manifests with some values, in the namespace `home`.
+pub(crate) async fn render(plane: &ControlPlane, values: &[&str]) -> Result<Vec<Value>> {
     let chart = chart::folder().display().to_string();
     let command = [&["template", "release", &chart, "--namespace", "home"], values].concat();
     let objects = objects::parse(&helm(plane, &command).await?)?;
@@ -230,11 +233,17 @@ fn shows(objects: &[Value], expected: &Shows) -> bool {
     let of_kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
     match expected {
         At(kind, place, value) => of_kind(kind).any(|object| object.pointer(place) == Some(value)),
-        Argument(argument) => of_kind("Deployment").any(|object| {
-            let arguments = object.pointer(container!("/args")).and_then(Value::as_array);
-            arguments.is_some_and(|arguments| arguments.iter().any(|given| given == argument))
-        }),
+        Argument(argument) => {
+            process(objects).is_ok_and(|(_, given)| given.iter().any(|given| given == argument))
+        }
     }
+}
+
+/// The variables and arguments that the kubelet starts the operator with.
+pub(crate) fn process(objects: &[Value]) -> Result<(BTreeMap<String, String>, Vec<String>)> {
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").context("a Deployment")?;
+    let container = deployment.pointer(container!("")).context("a container")?;
+    kubelet::process(container, |path| Some(format!("the pod's {path}")))
 }
 
 #[tokio::test]
@@ -323,7 +332,8 @@ async fn the_default_values_of_upstreams_chart_are_taken_as_they_are() -> Result
     }
     // And where a value says nothing, so does the argument.
     let none = r#"reconcile={"defaultMaxConcurrentSyncs":0,"defaultResyncPeriod":0,"resources":[]}"#;
-    let objects = render(plane, &["--set-json", none]).await?;
-    ensure!(!format!("{objects:?}").contains("--reconcile-"), "{objects:#?}");
+    let (_, arguments) = process(&render(plane, &["--set-json", none]).await?)?;
+    let about: Vec<_> = arguments.iter().filter(|argument| argument.starts_with("--reconcile-")).collect();
+    ensure!(about == ["--reconcile-resources="], "{about:?}");
     Ok(())
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::cluster::PATIENCE;
 use tests::control_plane::{repository, shared};
+use tests::kubelet::expand;
 use tests::manifest::{job_run, virtual_cluster};
 use tests::namespace::Namespace;
 use tests::operator::{Builder, Operator};
@@ -66,7 +67,7 @@ const ON_REQUEST: [&str; 15] = [
 ];
 
 /// The variables of the container with its default values, but for the one namespace that it watches.
-fn environment(namespace: &str) -> BTreeMap<&'static str, String> {
+fn environment(namespace: &str) -> BTreeMap<String, String> {
     let tags = "services.k8s.aws/controller-version=%CONTROLLER_SERVICE%-%CONTROLLER_VERSION%,\
                 services.k8s.aws/namespace=%K8S_NAMESPACE%,app.kubernetes.io/managed-by=%MANAGED_BY%,\
                 kro.run/kro-version=%KRO_VERSION%";
@@ -88,14 +89,7 @@ fn environment(namespace: &str) -> BTreeMap<&'static str, String> {
         ("RECONCILE_DEFAULT_MAX_CONCURRENT_SYNCS", "1"),
         ("FEATURE_GATES", gates),
     ];
-    variables.map(|(name, value)| (name, value.to_owned())).into()
-}
-
-/// Fills in `$(NAME)` as the kubelet does: what isn't known stays as it is.
-fn expand(argument: &str, variables: &BTreeMap<&'static str, String>) -> String {
-    let filled_in =
-        |text: String, (name, value): (&&str, &String)| text.replace(&format!("$({name})"), value);
-    variables.iter().fold(argument.to_owned(), filled_in)
+    variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
 /// A service account of upstream's name with what its chart grants in a watched namespace, and `more`.
@@ -133,11 +127,7 @@ async fn grant(namespace: &str, more: &[Value]) -> Result<()> {
 const ACCOUNT: &str = "ack-emrcontainers-controller";
 
 /// The container's process, before it is started.
-async fn container(
-    namespace: &str,
-    aws_url: &str,
-    variables: &BTreeMap<&'static str, String>,
-) -> Result<Builder> {
+async fn container(namespace: &str, aws_url: &str, variables: &BTreeMap<String, String>) -> Result<Builder> {
     let kubeconfig = shared().await?.kubeconfig_for_service_account(namespace, ACCOUNT).await?;
     let builder = Operator::builder(kubeconfig, aws_url);
     Ok(variables.iter().fold(builder, |builder, (name, value)| builder.environment(name, value)))
@@ -200,7 +190,7 @@ async fn upstreams_container_works_as_it_is_with_every_value_set() -> Result<()>
     grant(namespace.name(), &[lease]).await?;
     let aws = emr_simulator::start(simulator::quick()).await?;
     let mut variables = environment(namespace.name());
-    variables.extend([
+    let more = [
         ("AWS_ENDPOINT_URL", aws.url().to_owned()),
         ("AWS_IDENTITY_ENDPOINT_URL", aws.url().to_owned()),
         ("LEADER_ELECTION_NAMESPACE", namespace.name().to_owned()),
@@ -208,7 +198,8 @@ async fn upstreams_container_works_as_it_is_with_every_value_set() -> Result<()>
         ("RECONCILE_RESOURCE_RESYNC_SECONDS_VIRTUALCLUSTER", "VirtualCluster=300".to_owned()),
         ("RECONCILE_RESOURCE_MAX_CONCURRENT_SYNCS_JOBRUN", "JobRun=5".to_owned()),
         ("RECONCILE_RESOURCE_MAX_CONCURRENT_SYNCS_VIRTUALCLUSTER", "VirtualCluster=2".to_owned()),
-    ]);
+    ];
+    variables.extend(more.map(|(name, value)| (name.to_owned(), value)));
     let arguments: Vec<String> = ALWAYS
         .iter()
         .chain(&BY_DEFAULT)

@@ -7,6 +7,7 @@ mod bad_input;
 mod chart;
 mod chart_rights;
 mod chart_values;
+mod chart_variables;
 mod control_plane;
 mod credentials;
 mod defects_ca_bundle;
