@@ -4,18 +4,21 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The names of all functions in the Rust files below a folder.
-fn functions(folder: &Path, names: &mut BTreeSet<String>) {
+/// The names of all tests in the Rust files below a folder.
+fn tests_below(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            functions(&path, names);
+            tests_below(&path, names);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let name = |after: &str| -> String {
                 after.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
             };
-            names.extend(text.split("fn ").skip(1).map(name));
+            for attribute in ["#[test]", "#[tokio::test"] {
+                let marked = text.split(attribute).skip(1).filter_map(|after| after.split_once("fn "));
+                names.extend(marked.map(|(_, after)| name(after)));
+            }
         }
     }
 }
@@ -35,7 +38,7 @@ fn every_test_that_the_contract_s_table_names_exists_and_every_defect_has_one() 
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut there = BTreeSet::new();
     for folder in ["crates", "tests", "fuzz"] {
-        functions(&root.join(folder), &mut there);
+        tests_below(&root.join(folder), &mut there);
     }
     let text = std::fs::read_to_string(root.join("docs/migration.md")).unwrap();
     let (_, contract) = text.split_once("## The contract, line by line").unwrap();
