@@ -56,6 +56,7 @@ replaces the status. */ -}}
 {{- define "operator.rules" -}}
 {{- if .Values.readOnly }}
 {{- include "operator.readerRules" . }}
+{{ include "operator.roleRule" . }}
 {{- else -}}
 - apiGroups: [emrcontainers.services.k8s.aws]
   resources: [jobruns, virtualclusters]
@@ -63,10 +64,7 @@ replaces the status. */ -}}
 - apiGroups: [emrcontainers.services.k8s.aws]
   resources: [jobruns/status, virtualclusters/status]
   verbs: [update]
-# The objects of ACK's IAM controller that runs refer to as spec.executionRoleRef.
-- apiGroups: [iam.services.k8s.aws]
-  resources: [roles]
-  verbs: [get]
+{{ include "operator.roleRule" . }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
@@ -83,6 +81,13 @@ replaces the status. */ -}}
   verbs: [get, patch]
 {{- end }}
 {{- end -}}
+{{- end -}}
+
+{{- define "operator.roleRule" -}}
+# The objects of ACK's IAM controller that runs refer to as spec.executionRoleRef.
+- apiGroups: [iam.services.k8s.aws]
+  resources: [roles]
+  verbs: [get]
 {{- end -}}
 
 {{- define "operator.readerRules" -}}

@@ -8,6 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
+use tests::chart::{self, helm};
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::shared;
 use tests::elsewhere::{create_cluster, job, start_job, upstream_tags};
@@ -17,6 +18,9 @@ use tests::objects::{self, parse};
 use tests::operator::Operator;
 use tests::simulator::{endless, quick};
 use tests::wait;
+
+use super::references::{ready_role, role};
+use super::scope_namespaces::annotate;
 
 const FINALIZER: &str = "finalizers.emrcontainers.services.k8s.aws/";
 /// The calls that only read.
@@ -193,10 +197,10 @@ async fn shadow_mode_tells_what_it_would_do_and_writes_nothing() -> Result<()> {
 #[tokio::test]
 async fn shadow_mode_from_the_chart_has_no_more_rights_than_it_needs() -> Result<()> {
     let plane = shared().await?;
-    let chart = tests::chart::folder().display().to_string();
+    let folder = chart::folder().display().to_string();
     let values = "aws.region=us-west-2,readOnly=true,installScope=namespace";
-    let arguments = ["template", "shadow", &chart, "--namespace", "x", "--set", values];
-    let manifests = parse(&tests::chart::helm(plane, &arguments).await?)?;
+    let arguments = ["template", "shadow", &folder, "--namespace", "x", "--set", values];
+    let manifests = parse(&helm(plane, &arguments).await?)?;
     ensure!(!manifests.iter().any(|object| object.name_any().ends_with("-leaderelection")));
     let role = manifests
         .iter()
@@ -212,6 +216,10 @@ async fn shadow_mode_from_the_chart_has_no_more_rights_than_it_needs() -> Result
                 "resources": ["jobruns", "virtualclusters"],
                 "verbs": ["get", "list", "watch"],
             }, {
+                "apiGroups": ["iam.services.k8s.aws"],
+                "resources": ["roles"],
+                "verbs": ["get"],
+            }, {
                 "apiGroups": [""],
                 "resources": ["namespaces"],
                 "resourceNames": ["x"],
@@ -220,6 +228,72 @@ async fn shadow_mode_from_the_chart_has_no_more_rights_than_it_needs() -> Result
         "{:?}",
         role.data
     );
+    Ok(())
+}
+
+/// A run with these references, in a virtual cluster that is given by its id.
+fn by_role(name: &str, role: &str) -> String {
+    json!({
+        "apiVersion": "emrcontainers.services.k8s.aws/v1alpha1", "kind": "JobRun", "metadata": {"name": name},
+        "spec": {
+            "virtualClusterID": "0vc", "executionRoleRef": {"from": {"name": role}},
+            "releaseLabel": "emr-7.10.0-latest",
+            "jobDriver": {"sparkSubmitJobDriver": {"entryPoint": "s3://bucket/job.py"}},
+        },
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_shadow_beside_the_release_that_works_has_its_roles_and_takes_nothing_of_it() -> Result<()> {
+    let plane = shared().await?;
+    plane.install_crds().await?;
+    let client = plane.client()?;
+    let namespace = Namespace::create(&client, "shadow-beside").await?;
+    let (name, folder) = (namespace.name(), chart::folder().display().to_string());
+    let values =
+        "aws.region=us-west-2,installScope=namespace,metrics.service.create=true,deployment.replicas=2";
+    let install = async |release: &str, more: &str| {
+        let values = format!("{values},{more}");
+        helm(plane, &["install", release, &folder, "--namespace", name, "--set", &values]).await
+    };
+    install("works", "fullnameOverride=emr").await?;
+    // As docs/migration.md has it.
+    let shadow = "readOnly=true,fullnameOverride=emr-shadow,serviceAccount.create=true,serviceAccount.name=emr-shadow,\
+                  metrics.service.create=false,deployment.replicas=1";
+    install("emr-shadow", shadow).await?;
+    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: ack-role-account-map}, \
+               data: {'222222222222': 'arn:aws:iam::222222222222:role/emr'}}";
+    objects::apply(&client, name, map).await?;
+    annotate(&client, name, "services.k8s.aws/owner-account-id", Some("222222222222")).await?;
+    ready_role(&client, name, "ready").await?;
+    role(&client, name, "unready").await?;
+    objects::apply(&client, name, &by_role("starts", "ready")).await?;
+    objects::apply(&client, name, &by_role("waits", "unready")).await?;
+    objects::apply(&client, name, &by_role("misses", "nowhere")).await?;
+
+    let aws = emr_simulator::start(quick()).await?;
+    let manifests = chart::manifests(plane, "emr-shadow", name).await?;
+    let operator = chart::operator(plane, &manifests, aws.url(), "pod").await?.start(plane.scratch()).await?;
+    for words in [
+        "would start: it was never submitted",
+        &format!(
+            "would wait: the referenced resource is not synced yet. resource:Role, namespace:{name}, name:unready"
+        ),
+        "would wait: roles.iam.services.k8s.aws \\\"nowhere\\\" not found",
+    ] {
+        let told = async || Ok(operator.log().contains(words).then_some(()));
+        wait::eventually(PATIENCE, &format!("{words:?} should be told"), told)
+            .await
+            .with_context(|| operator.log())?;
+    }
+    let log = operator.log();
+    ensure!(!log.contains("role is not available") && !log.contains("forbidden"), "{log}");
+    ensure!(operator.terminate().await? == 0);
+    helm(plane, &["uninstall", "emr-shadow", "--namespace", name]).await?;
+    for object in chart::manifests(plane, "works", name).await? {
+        objects::api_for(&client, name, &object).await?.get(&object.name_any()).await?;
+    }
     Ok(())
 }
 

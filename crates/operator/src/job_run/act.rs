@@ -17,7 +17,7 @@ use super::plan::{self, Submitted};
 use super::report::{Reported, report, tags_of};
 use super::request;
 use super::status::{Manner, Situation, Tags};
-use super::target::{ClusterTarget, RoleTarget, Target};
+use super::target::Target;
 use crate::context::Context;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::limit::RunKey;
@@ -94,15 +94,11 @@ impl Pass<'_> {
 
     /// Says what the run waits for. A virtual cluster wakes it; a role isn't watched, and is looked at again.
     pub async fn await_reference(&self) -> Result {
-        let (status, why, next) = match (&self.target.virtual_cluster, &self.target.execution_role) {
-            (ClusterTarget::Waiting { status, why, .. }, _)
-            | (_, RoleTarget::Waiting { status, why, may_come: false }) => (status, why, Next::Await),
-            (_, RoleTarget::Waiting { status, why, may_come: true }) => {
-                (status, why, Next::After(self.next_look_at_role()))
-            }
-            _ => return Ok(Progress::Again(Arc::clone(self.run))),
+        let Some((status, why, has_to_be_looked_at)) = self.target.waits_for() else {
+            return Ok(Progress::Again(Arc::clone(self.run)));
         };
-        self.report_then(&Situation::Reference { status: *status, why }, next).await
+        let next = if has_to_be_looked_at { Next::After(self.next_look_at_role()) } else { Next::Await };
+        self.report_then(&Situation::Reference { status, why }, next).await
     }
 
     /// A quarter of the time that the run has waited, within bounds.

@@ -11,7 +11,6 @@ use super::adoption::Existing;
 use super::hand_over::Sighting;
 use super::likeness::is_handed_over;
 use super::plan::Step;
-use super::target::ClusterTarget;
 use super::{decide, resolve};
 use crate::context::{Context, Scopes};
 use crate::emr::model;
@@ -54,10 +53,9 @@ async fn verdict(pass: &Pass<'_>, step: Step) -> Verdict {
         Step::Rest | Step::Acknowledge => (Decision::Nothing, "it has come to its end".to_owned()),
         Step::Refuse(why) | Step::Misask(why) => (Decision::Refuse, why),
         Step::Missing => (Decision::Wait, "it is read-only, and no run is known".to_owned()),
-        Step::AwaitReference => match &pass.target.virtual_cluster {
-            ClusterTarget::Waiting { why, .. } => (Decision::Wait, why.clone()),
-            _ => (Decision::Wait, "a reference isn't ready".to_owned()),
-        },
+        Step::AwaitReference => {
+            (Decision::Wait, pass.target.waits_for().map(|(_, why, _)| why.to_owned()).unwrap_or_default())
+        }
         Step::Reopen => (Decision::Start, "it was refused before".to_owned()),
         Step::RestoreFinalizer(_) => (Decision::Observe, "it lost its finalizer".to_owned()),
         Step::AddFinalizer(_) => (Decision::Start, "it was never submitted".to_owned()),

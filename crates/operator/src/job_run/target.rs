@@ -27,6 +27,15 @@ impl Target {
     pub fn by_reference(&self) -> bool {
         self.virtual_cluster.by_reference() || self.execution_role.by_reference()
     }
+
+    /// What it waits for, if for anything: the status of that condition, the cause, and whether nobody tells when it comes.
+    pub fn waits_for(&self) -> Option<(ConditionStatus, &str, bool)> {
+        match (&self.virtual_cluster, &self.execution_role) {
+            (ClusterTarget::Waiting { status, why, .. }, _) => Some((*status, why, false)),
+            (_, RoleTarget::Waiting { status, why, may_come }) => Some((*status, why, *may_come)),
+            _ => None,
+        }
+    }
 }
 
 /// The virtual cluster that a run names.
