@@ -70,10 +70,11 @@ async fn leaves_nothing_behind(task: &str, signal: Option<Signal>) -> Result<()>
         for pid in &pids {
             ensure!(is_alive(*pid), "server {pid} should run while the child does");
         }
-        // To the whole group, as the terminal does it with Ctrl-C.
+        // To the whole group, as the terminal does it.
         kill_process_group(group, signal)?;
     }
-    child.wait()?;
+    let ended = async || Ok(child.try_wait()?.map(drop));
+    wait::eventually(Duration::from_mins(1), "the child should end", ended).await?;
     wait::eventually(Duration::from_secs(10), "servers and files should be gone", async || {
         if let Some(pid) = pids.iter().find(|pid| is_alive(**pid)) {
             bail!("server {pid} still runs");
@@ -95,7 +96,8 @@ async fn a_killed_test_run_leaves_no_control_plane_behind() -> Result<()> {
 
 #[tokio::test]
 async fn an_interrupted_test_run_leaves_nothing_behind() -> Result<()> {
-    leaves_nothing_behind("sleep", Some(Signal::INT)).await
+    // Not SIGINT: who starts the tests in the background may have it ignored, and that is inherited.
+    leaves_nothing_behind("sleep", Some(Signal::TERM)).await
 }
 
 #[tokio::test]
