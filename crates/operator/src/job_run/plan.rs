@@ -349,7 +349,8 @@ pub fn virtual_cluster_of(run: &JobRun) -> Option<&str> {
     let from_arn = || {
         let arn = status.ack_resource_metadata.as_ref()?.arn.as_deref()?;
         let (_, rest) = arn.split_once("/virtualclusters/")?;
-        rest.split('/').next().filter(|id| !id.is_empty())
+        rest.split('/').next()
     };
-    status.virtual_cluster_id.as_deref().or_else(from_arn).or(run.spec.virtual_cluster_id.as_deref())
+    let given = [status.virtual_cluster_id.as_deref(), from_arn(), run.spec.virtual_cluster_id.as_deref()];
+    given.into_iter().flatten().find(|id| !id.is_empty())
 }

@@ -11,6 +11,9 @@ use kube::ResourceExt;
 
 use super::role::{Answer, Role};
 
+/// The longest id that the service gives.
+const MAX_ID_CHARS: usize = 64;
+
 /// Everything that a run's references resolve to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -129,7 +132,13 @@ pub fn virtual_cluster(run: &JobRun, reach: &Reach<'_>) -> ClusterTarget {
                  keep one of them",
             );
         }
-        (Some(id), None) => return ClusterTarget::Given(id.to_owned()),
+        (Some(id), None) if is_id(id) => return ClusterTarget::Given(id.to_owned()),
+        (Some(id), None) => {
+            return ClusterTarget::Invalid(format!(
+                "spec.virtualClusterID: {id:?} is no id of a virtual cluster; it has to be up to {MAX_ID_CHARS} lower-case \
+                 letters and digits"
+            ));
+        }
         (None, None) => {
             return invalid(
                 "resource reference wrapper or ID required: VirtualClusterID,VirtualClusterRef; set one of them",
@@ -144,7 +153,7 @@ pub fn virtual_cluster(run: &JobRun, reach: &Reach<'_>) -> ClusterTarget {
     };
     let found = (reach.find)(namespace, name);
     let status = found.as_ref().and_then(|cluster| cluster.status.clone()).unwrap_or_default();
-    let id = status.id.as_deref();
+    let id = status.id.as_deref().filter(|id| is_id(id));
     let waiting = |status, why: String| ClusterTarget::Waiting { status, why, id: id.map(str::to_owned) };
     if namespace != own && !reach.cross_namespace {
         return waiting(ConditionStatus::False, not_across(&own, namespace, name));
@@ -177,6 +186,12 @@ pub fn virtual_cluster(run: &JobRun, reach: &Reach<'_>) -> ClusterTarget {
         Some(id) => ClusterTarget::Resolved(id.to_owned()),
         None => waiting(ConditionStatus::Unknown, place.lacks("Status.ID")),
     }
+}
+
+/// Whether a text has the form of an id of the service.
+fn is_id(text: &str) -> bool {
+    (1..=MAX_ID_CHARS).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 /// What the spec says of the role.

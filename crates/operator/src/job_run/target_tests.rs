@@ -107,6 +107,23 @@ fn every_state_of_a_role_is_told_in_upstreams_words() {
 }
 
 #[test]
+fn an_id_that_none_can_have_is_refused_before_it_gets_into_a_path() {
+    let reach = Reach { cross_namespace: true, sees: &|_| true, find: &|_, _| None };
+    let given = |id: &str| virtual_cluster(&run(&json!({"virtualClusterID": id})), &reach);
+    let longest = "a".repeat(64);
+    for id in ["0", "abc123", &longest] {
+        assert_eq!(given(id), ClusterTarget::Given(id.into()));
+    }
+    for id in ["", "VC1", "vc/1", "..", &format!("{longest}a")] {
+        let target = given(id);
+        assert!(
+            matches!(&target, ClusterTarget::Invalid(why) if why.starts_with("spec.virtualClusterID: ")),
+            "{target:?}"
+        );
+    }
+}
+
+#[test]
 fn a_spec_names_one_role_in_one_way() {
     let reference = |namespace: &str| json!({"from": {"name": "r", "namespace": namespace}});
     let far = run(&json!({"executionRoleRef": reference("b")}));
