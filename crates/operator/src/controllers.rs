@@ -120,8 +120,9 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
 
     let watched = &process.settings.watch_namespaces;
     let namespaces = places(watched);
-    let [run_work, cluster_work, export_work] = ["JobRuns", "VirtualClusters", "FieldExports"]
-        .map(|of| process.liveness.part("passes", of, timing::STUCK));
+    let [run_work, cluster_work, export_work, gone_work] =
+        ["JobRuns", "VirtualClusters", "FieldExports", "what is gone"]
+            .map(|of| process.liveness.part("passes", of, timing::STUCK));
     let runs: Vec<Half<JobRun>> =
         namespaces.iter().map(|namespace| Half::new(*namespace, run_work.clone())).collect();
     let clusters: Vec<Half<VirtualCluster>> =
@@ -203,7 +204,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
         () = listed.then(|()| future::pending()) => Ok(()),
         // Never ends either: what hints tell, lists tell too.
         () = hints => Ok(()),
-        () = vanished::see_off(gone, &context) => anyhow::bail!("nobody sees off what is gone any more"),
+        () = vanished::see_off(gone, &context, &gone_work) => anyhow::bail!("nobody sees off what is gone any more"),
         // Nor does this.
         error = scopes => Err(error),
         () = woken => anyhow::bail!("nothing wakes the runs any more"),

@@ -101,9 +101,9 @@ pub const ACCESS_REQUEST: Duration = Duration::from_secs(10);
 /// When a virtual cluster is read first after its deletion was asked for: an empty one ends within a second or so.
 pub const TERMINATION_FIRST_CHECK: Duration = Duration::from_secs(1);
 
-/// How often an object that went without us is looked at until what was made for it has ended: such are rare, and a look
+/// How soon and how late an object that went without us gets its next pass: nothing wakes it, such are rare, and a pass
 /// costs nothing while the poller has no news.
-pub const VANISHED_LOOK: Duration = Duration::from_secs(1);
+pub const VANISHED_LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// How long lists may lack a run that was started. AWS documents nothing; its lists are usually seconds behind.
 pub const LISTS_LAG: Duration = Duration::from_secs(15);

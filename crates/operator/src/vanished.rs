@@ -11,17 +11,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use emrcontainers_api::{JobRun, VirtualCluster};
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::core::SelectorExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::context::Context;
-use crate::pass::{Next, Progress, Reconciled, backoff};
+use crate::health::Work;
+use crate::pass::{Again, Reconciled, backoff, pass};
 use crate::timing;
 use crate::watch::Watched;
 use crate::write;
@@ -86,22 +87,22 @@ where
 }
 
 /// Sees off what comes, for ever.
-pub async fn see_off(mut gone: UnboundedReceiver<Gone>, context: &Context) {
+pub async fn see_off(mut gone: UnboundedReceiver<Gone>, context: &Arc<Context>, work: &Work) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
-            object = gone.recv() => match object {
-                Some(Gone::Run(run)) => under_way.push(futures::future::Either::Left(one(run, context))),
-                Some(Gone::Cluster(cluster)) => under_way.push(futures::future::Either::Right(one(cluster, context))),
+            object = gone.recv() => under_way.push(match object {
+                Some(Gone::Run(run)) => one(run, context, work).boxed(),
+                Some(Gone::Cluster(cluster)) => one(cluster, context, work).boxed(),
                 None => return,
-            },
+            }),
             Some(()) = under_way.next() => {}
         }
     }
 }
 
 /// Sees one object off.
-async fn one<K: Reconciled>(object: Arc<K>, context: &Context) {
+async fn one<K: Reconciled>(object: Arc<K>, context: &Arc<Context>, work: &Work) {
     let uid = object.uid().unwrap_or_default().into_owned();
     if is_gone(&*object, context).await {
         tracing::warn!(
@@ -110,7 +111,7 @@ async fn one<K: Reconciled>(object: Arc<K>, context: &Context) {
             name = &*object.name_any(),
             "the object was deleted although it has our finalizer: what was made for it is ended"
         );
-        end(object, context).await;
+        end(object, context, work).await;
     }
     context.writer.vanished.remove(&uid);
     K::memories(context).forget(&uid);
@@ -133,27 +134,21 @@ async fn is_gone<K: Reconciled>(object: &K, context: &Context) -> bool {
     }
 }
 
-/// Makes steps until nothing is left of it.
-async fn end<K: Reconciled>(mut object: Arc<K>, context: &Context) {
-    let mut failures = 0;
+/// Makes passes until nothing is left of it.
+async fn end<K: Reconciled>(mut object: Arc<K>, context: &Arc<Context>, work: &Work) {
     loop {
         object = deleted(K::memories(context).freshest(object));
         if !has_finalizer(&*object) {
             return;
         }
         // Nothing wakes it: it has no place in the store any more.
-        let wait = match timeout(timing::STEP, K::step(&object, context)).await {
-            Ok(Ok(Progress::Again(_) | Progress::Started)) => Duration::ZERO,
-            Ok(Ok(Progress::End(Next::Await | Next::After(_) | Next::Check(_)))) => {
-                failures = 0;
-                timing::VANISHED_LOOK
-            }
-            Ok(Ok(Progress::End(Next::Backoff)) | Err(_)) | Err(_) => {
-                failures += 1;
-                backoff(failures)
-            }
-        };
-        sleep(wait).await;
+        let (soon, late) = timing::VANISHED_LOOK;
+        sleep(match pass(Arc::clone(&object), Arc::clone(context), work.clone()).await {
+            Again::Save => Duration::ZERO,
+            Again::Never => soon,
+            Again::After(wait) => wait.min(late),
+        })
+        .await;
     }
 }
 

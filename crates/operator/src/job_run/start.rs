@@ -33,6 +33,7 @@ impl Pass<'_> {
         {
             return Ok(progress);
         }
+        // AWS may have forgotten the token by now, and lists show what it stood for.
         if before.unanswered.is_some_and(|since| since.elapsed() >= timing::TOKEN_TRUST) {
             self.context.job_runs.update(self.uid, |memory| memory.sought = false);
             return Ok(Progress::Again(Arc::clone(self.run)));
