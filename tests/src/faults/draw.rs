@@ -25,6 +25,8 @@ const BEYOND_TIMEOUTS: Duration = Duration::from_secs(12);
 /// What AWS lets pass is a difference of up to five minutes.
 const SMALL_JUMP_SECONDS: i64 = 4 * 60;
 const GREAT_JUMP_SECONDS: i64 = 20 * 3600;
+/// The operator believes lists after 15 s.
+const LIST_DELAY: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(10));
 /// Virtual clusters beside those that have runs.
 const SPARE_CLUSTERS: usize = 4;
 
@@ -43,6 +45,11 @@ impl Plan {
         let replicas = if pause.is_some() || has(Family::LostLease) { 2 } else { 1 };
         Self {
             replicas,
+            list_delay: if has(Family::LateLists) {
+                between(dice, LIST_DELAY.0, LIST_DELAY.1)
+            } else {
+                Duration::ZERO
+            },
             users: users(dice, shape),
             operator: operator(dice, shape, blows, replicas, pause),
             clock: clock(dice, shape),
@@ -80,7 +87,14 @@ fn users(dice: &mut StdRng, shape: &Shape) -> Lane<Deed> {
         }
     }
     let endless = (0..shape.runs).filter(|run| fate(*run) == Fate::Endless).collect();
-    lane.push(Timed { wait: between(dice, Duration::ZERO, shape.length / 4), what: Deed::Delete(endless) });
+    let mut end =
+        vec![Timed { wait: between(dice, Duration::ZERO, shape.length / 4), what: Deed::Delete(endless) }];
+    if shape.families.contains(&Family::Deletions) {
+        // Either waits for the other, whichever goes first.
+        let place = usize::from(dice.random_bool(0.5));
+        end.insert(place, soon(dice, Deed::DeleteEndlessCluster));
+    }
+    lane.extend(end);
     lane
 }
 
@@ -236,6 +250,7 @@ mod tests {
             let plan = Plan::draw(seed, &shape());
             let (mut created, mut deleted) = (Vec::new(), BTreeSet::new());
             let (mut clusters, mut gone) = (BTreeSet::new(), BTreeSet::new());
+            let mut endless_gone = 0;
             for deed in plan.users {
                 match deed.what {
                     Deed::Apply(runs) => created.extend(runs),
@@ -247,11 +262,12 @@ mod tests {
                     Deed::DeleteCluster(cluster) => {
                         assert!(clusters.contains(&cluster) && gone.insert(cluster), "seed {seed}");
                     }
+                    Deed::DeleteEndlessCluster => endless_gone += 1,
                 }
             }
             assert_eq!(created, (0..100).collect::<Vec<_>>(), "seed {seed}");
             assert!((0..100).all(|run| fate(run) != Fate::Endless || deleted.contains(&run)), "seed {seed}");
-            assert!(!gone.is_empty(), "seed {seed}");
+            assert!(!gone.is_empty() && endless_gone == 1, "seed {seed}");
         }
     }
 
@@ -261,7 +277,7 @@ mod tests {
         assert!(
             plan.operator.is_empty() && plan.aws.is_empty() && plan.api.is_empty() && plan.clock.is_empty()
         );
-        assert_eq!(plan.replicas, 1);
+        assert_eq!((plan.replicas, plan.list_delay), (1, Duration::ZERO));
     }
 
     #[test]
@@ -284,7 +300,7 @@ mod tests {
                     "seed {seed}: {family:?}"
                 );
             }
-            assert!(!plan.clock.is_empty(), "seed {seed}");
+            assert!(!plan.clock.is_empty() && plan.list_delay >= LIST_DELAY.0, "seed {seed}");
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Family {
     Hangs,
     /// Calls that hang until the operator gives them up.
     Timeouts,
+    /// Lists lack a run for some seconds after its start.
+    LateLists,
     /// The API server stands still for a moment.
     Freezes,
     /// The API server is lost and comes back after seconds.
@@ -66,7 +68,7 @@ impl Family {
             | Self::Rights
             | Self::StatusWrites
             | Self::Deletions => 0.5,
-            Self::ClockJumps | Self::Freezes | Self::Outages | Self::Compactions => 0.3,
+            Self::ClockJumps | Self::LateLists | Self::Freezes | Self::Outages | Self::Compactions => 0.3,
             // These take much longer than all the rest.
             Self::PausedLeader | Self::LostLease | Self::Timeouts => 0.12,
             Self::LongOutages => 0.06,
@@ -86,6 +88,7 @@ impl Family {
             Self::AwsErrors => ("AWS answers 500, 503 or 429", "AWS's journal has such calls"),
             Self::Hangs => ("AWS answers late or never", "AWS's journal has such calls"),
             Self::Timeouts => ("AWS hangs for longer than time-outs", "the operator gave calls up"),
+            Self::LateLists => ("lists lack new runs for seconds", "a list was read that lacked one"),
             Self::Freezes => ("API server stopped, and continued", "passes took as long"),
             Self::Outages => ("API server lost for seconds", "the operator could not reach it"),
             Self::LongOutages => ("API server lost for a minute", "the operator could not reach it"),

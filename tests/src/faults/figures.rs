@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use clap::ValueEnum;
-use emr_simulator::{FaultKind, LoggedRequest};
+use emr_simulator::{FaultKind, JobRunSnapshot, LoggedRequest};
 
 use super::family::Family;
 use super::tally::Count;
@@ -61,6 +62,20 @@ async fn story(world: &World<'_>, wrong: &[Wrong]) -> String {
     lines.join("\n")
 }
 
+fn a_list_lacked_a_run(requests: &[LoggedRequest], jobs: &[JobRunSnapshot], delay: Duration) -> bool {
+    requests.iter().filter(|request| request.operation == "ListJobRuns" && request.status == Some(200)).any(
+        |list| {
+            let lacks = |job: &&JobRunSnapshot| {
+                let age = list.at.duration_since(job.created_at);
+                !age.is_negative() && age.unsigned_abs() < delay
+            };
+            let here =
+                |job: &&JobRunSnapshot| list.virtual_cluster_id.as_ref() == Some(&job.virtual_cluster_id);
+            jobs.iter().filter(here).any(|job| lacks(&job))
+        },
+    )
+}
+
 impl Figures {
     /// The figures of a round that is over.
     pub async fn of(seed: u64, world: &World<'_>, wrong: Vec<Wrong>) -> Self {
@@ -69,6 +84,10 @@ impl Figures {
             world.tally.note(Family::Deletions, true);
         }
         let requests = world.simulator.requests_since(0);
+        if !world.list_delay.is_zero() {
+            let felt = a_list_lacked_a_run(&requests, &world.simulator.snapshot().job_runs, world.list_delay);
+            world.tally.note(Family::LateLists, felt);
+        }
         // A reply that is held is only late.
         let is_struck = |fault: FaultKind| fault != FaultKind::HoldReply;
         let is_wrong = !wrong.is_empty();

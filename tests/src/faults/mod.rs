@@ -60,7 +60,7 @@ pub fn seed() -> Result<u64> {
 /// One round: users create and delete runs while the plan's faults strike; then all must become as it should.
 pub async fn round(plane: &ControlPlane, seed: u64, shape: &Shape) -> Result<Figures> {
     let plan = Plan::draw(seed, shape);
-    let world = World::start(plane, plan.replicas).await?;
+    let world = World::start(plane, plan.replicas, plan.list_delay).await?;
     let over = CancellationToken::new();
     let lanes = Box::pin(async {
         let struck = tokio::try_join!(

@@ -49,6 +49,8 @@ pub enum Deed {
     ApplyCluster(usize),
     /// They delete it.
     DeleteCluster(usize),
+    /// They delete the virtual cluster of the endless runs.
+    DeleteEndlessCluster,
 }
 
 /// What befalls a replica of the operator.
@@ -150,6 +152,8 @@ impl OutageKind {
 pub struct Plan {
     /// Processes of the operator.
     pub replicas: usize,
+    /// For how long AWS's lists lack a run that was started.
+    pub list_delay: Duration,
     /// What users do.
     pub users: Lane<Deed>,
     /// What befalls the operator.

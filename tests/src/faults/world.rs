@@ -28,8 +28,10 @@ use crate::{objects, simulator, wait};
 
 /// Requests of users at the same time.
 const PARALLEL: usize = 4;
-/// VirtualClusters, with an equal share of the runs each.
+/// VirtualClusters, with an equal share of the runs that end.
 const CLUSTERS: usize = 2;
+/// The VirtualCluster of the others, which users delete with them.
+const ENDLESS_CLUSTER: &str = "endless";
 /// How often users create a run beside those of the plan, so that there is always something that can go wrong.
 const MORE_EVERY: Duration = Duration::from_millis(500);
 /// How long a cancellation takes: long enough for an object to go too early, and to be missed.
@@ -83,6 +85,8 @@ pub struct World<'a> {
     pub simulator: Handle,
     /// The operator.
     pub replicas: Replicas,
+    /// For how long lists lack a run that was started.
+    pub list_delay: Duration,
     /// The operator's wall clock.
     pub clock: Clock,
     /// How often what struck.
@@ -95,13 +99,14 @@ pub struct World<'a> {
 
 impl<'a> World<'a> {
     /// Starts everything, with so many replicas, and waits for nothing but the VirtualClusters' objects.
-    pub async fn start(plane: &'a ControlPlane, replicas: usize) -> Result<Self> {
+    pub async fn start(plane: &'a ControlPlane, replicas: usize, list_delay: Duration) -> Result<Self> {
         let client = plane.client()?;
         let namespace = Namespace::create(&client, "faults").await?;
         let options = Options {
             throttle_form: ThrottleForm::TooManyRequestsException,
             clock_skew: Some(CLOCK_SKEW),
             cancel_for: CANCEL_FOR,
+            list_delay,
             ..simulator::quick()
         };
         let simulator = emr_simulator::start(options).await?;
@@ -132,6 +137,7 @@ impl<'a> World<'a> {
             namespace,
             simulator,
             replicas,
+            list_delay,
             clock,
             tally,
             runs,
@@ -139,8 +145,9 @@ impl<'a> World<'a> {
             asked,
             orphans,
         };
-        for cluster in 0..CLUSTERS {
-            world.create_cluster(&cluster_name(cluster)).await?;
+        let numbered = (0..CLUSTERS).map(cluster_name);
+        for cluster in numbered.chain([ENDLESS_CLUSTER.to_owned()]) {
+            world.create_cluster(&cluster).await?;
         }
         Ok(world)
     }
@@ -181,11 +188,8 @@ impl<'a> World<'a> {
                     deleted.try_for_each(|()| async { Ok(()) }).await?;
                 }
                 Deed::ApplyCluster(cluster) => self.create_cluster(&spare_name(*cluster)).await?,
-                Deed::DeleteCluster(cluster) => {
-                    let name = spare_name(*cluster);
-                    self.with(|asked| asked.clusters.deleted.insert(name.clone()));
-                    delete(&self.clusters, &name).await?;
-                }
+                Deed::DeleteCluster(cluster) => self.delete_cluster(&spare_name(*cluster)).await?,
+                Deed::DeleteEndlessCluster => self.delete_cluster(ENDLESS_CLUSTER).await?,
             }
         }
         Ok(())
@@ -222,7 +226,11 @@ impl<'a> World<'a> {
 
     async fn create(&self, run: usize) -> Result<()> {
         let name = plan::name(run);
-        let yaml = job_run(&name, &cluster_name(run % CLUSTERS), "");
+        let cluster = match plan::fate(run) {
+            Fate::Endless => ENDLESS_CLUSTER.to_owned(),
+            Fate::Completes | Fate::Fails => cluster_name(run % CLUSTERS),
+        };
+        let yaml = job_run(&name, &cluster, "");
         let uid = create(&self.runs, &name, &yaml).await?;
         self.with(|asked| asked.runs.created.insert(name, uid));
         Ok(())
@@ -233,6 +241,11 @@ impl<'a> World<'a> {
         let uid = create(&self.clusters, name, &yaml).await?;
         self.with(|asked| asked.clusters.created.insert(name.to_owned(), uid));
         Ok(())
+    }
+
+    async fn delete_cluster(&self, name: &str) -> Result<()> {
+        self.with(|asked| asked.clusters.deleted.insert(name.to_owned()));
+        delete(&self.clusters, name).await
     }
 
     async fn delete(&self, run: usize) -> Result<()> {
@@ -317,7 +330,7 @@ async fn delete(api: &Api<DynamicObject>, name: &str) -> Result<()> {
     persist(&what, async || gone(api.delete(name, &DeleteParams::default()).await)).await
 }
 
-/// One that has runs.
+/// One that has runs which end.
 fn cluster_name(cluster: usize) -> String {
     format!("cluster-{cluster}")
 }

@@ -29,7 +29,11 @@ async fn round(plane: &ControlPlane, families: &[Family]) -> Result<()> {
 
 #[tokio::test]
 async fn kills_and_lost_replies_start_no_run_twice_and_lose_none() -> Result<()> {
-    round(shared().await?, &[Family::Kills, Family::InStart, Family::LostReplies]).await
+    round(
+        shared().await?,
+        &[Family::Kills, Family::InStart, Family::LostReplies, Family::LateLists, Family::Deletions],
+    )
+    .await
 }
 
 #[tokio::test]
