@@ -29,7 +29,12 @@ fn fit(settings: &Settings) {
     assert!(settings.watch_namespaces.iter().all(|namespace| (1..=63).contains(&namespace.len())));
     assert!(settings.resource_tags.iter().all(|(key, _)| !key.is_empty()));
     sound(&settings.aws_quotas);
-    assert!(settings.event_queue.as_ref().is_none_or(|queue| queue.url().starts_with("http")));
+    assert!(
+        settings
+            .event_queue
+            .as_ref()
+            .is_none_or(|queue| queue.url().to_ascii_lowercase().starts_with("http"))
+    );
     let times = &settings.lease_times;
     assert!(times.retry_period < times.renew_deadline && times.renew_deadline < times.lease_duration);
 }
