@@ -31,6 +31,8 @@ pub struct Memory<K> {
     /// Of a run: since when a StartJobRun may have been made that had no answer which says what became of it, by this
     /// process, or by the one before if lists may lack its run. Of a cluster: when this process tried to create it last.
     pub unanswered: Option<Instant>,
+    /// Of a run: since when such starts are repeated by their token without a look at lists.
+    pub repeated_since: Option<Instant>,
     /// How many stood before the object in the queue for quota when its status was told.
     pub told_ahead: Option<usize>,
     /// Passes that failed in a row.
@@ -52,6 +54,7 @@ impl<K> Memory<K> {
             && !self.cancel_asked
             && self.asked_at.is_none()
             && self.unanswered.is_none()
+            && self.repeated_since.is_none()
             && self.told_ahead.is_none()
             && self.failures == 0
     }
@@ -67,6 +70,7 @@ impl<K> Clone for Memory<K> {
             cancel_asked: self.cancel_asked,
             asked_at: self.asked_at,
             unanswered: self.unanswered,
+            repeated_since: self.repeated_since,
             told_ahead: self.told_ahead,
             failures: self.failures,
         }
@@ -83,6 +87,7 @@ impl<K> Default for Memory<K> {
             cancel_asked: false,
             asked_at: None,
             unanswered: None,
+            repeated_since: None,
             told_ahead: None,
             failures: 0,
         }

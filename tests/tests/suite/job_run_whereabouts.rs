@@ -1,9 +1,12 @@
 //! A run that was started, and whose object was changed before its id was saved: it is looked for where it was started.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use emr_simulator::{Fault, FaultKind, Rule};
 use kube::ResourceExt;
 use serde_json::json;
+use tests::clock::Clock;
 use tests::cluster::TestEnv;
 use tests::elsewhere::{job, start_job};
 use tests::manifest::{annotated, job_run, virtual_cluster};
@@ -19,6 +22,32 @@ async fn start_without_an_answer(env: &TestEnv, name: &str) -> Result<()> {
     fail(env.simulator(), "StartJobRun", FaultKind::Status500, 1000)?;
     env.apply(&job_run(name, "vc", "")).await?;
     until(env.simulator(), "the run should be started", |aws| !aws.snapshot().job_runs.is_empty()).await
+}
+
+#[tokio::test]
+async fn a_token_is_not_trusted_for_longer_than_minutes_however_often_it_is_repeated() -> Result<()> {
+    let env = TestEnv::new("trust").await?;
+    let clock = Clock::create(env.plane().scratch()).await?;
+    ensure!(env.operator().terminate().await? == 0);
+    let builder = clock
+        .environment()
+        .iter()
+        .fold(env.builder(), |builder, (name, value)| builder.environment(name, value));
+    let _operator = builder.start(env.plane().scratch()).await?;
+    env.ready_cluster("vc").await?;
+    start_without_an_answer(&env, "kept").await?;
+    let starts = || calls(env.simulator(), "StartJobRun");
+    // The first waits between tries are shorter than that, so no try is five minutes after the one before.
+    for minutes in 1..=4 {
+        let before = starts();
+        clock.pass(Duration::from_mins(minutes))?;
+        until(env.simulator(), "the start should be tried again", |_| starts() > before).await?;
+    }
+    ensure!(calls(env.simulator(), "ListJobRuns") == 0, "the token was enough so far");
+    clock.pass(Duration::from_mins(6))?;
+    env.job_run_in("kept", "RUNNING").await?;
+    env.the_job("kept")?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ impl Pass<'_> {
         };
         self.context.job_runs.update(self.uid, |memory| {
             memory.submission = Some(Box::new(submission));
-            memory.unanswered = None;
+            (memory.unanswered, memory.repeated_since) = (None, None);
         });
         Progress::Started
     }
@@ -163,8 +163,9 @@ impl Pass<'_> {
     fn sought(&self, is_certain: bool) -> Progress<JobRun> {
         self.context.job_runs.update(self.uid, |memory| {
             memory.sought = true;
-            let recent = memory.unanswered.filter(|since| since.elapsed() < timing::TOKEN_TRUST);
-            memory.unanswered = if is_certain { None } else { Some(recent.unwrap_or_else(Instant::now)) };
+            let now = Instant::now();
+            memory.unanswered = if is_certain { None } else { Some(memory.unanswered.unwrap_or(now)) };
+            memory.repeated_since = memory.unanswered.and(Some(now));
         });
         // A cluster that goes waits for those that may have been started in it.
         if is_certain && matches!(self.target.virtual_cluster, ClusterTarget::Waiting { .. }) {

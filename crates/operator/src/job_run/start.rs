@@ -34,7 +34,7 @@ impl Pass<'_> {
             return Ok(progress);
         }
         // AWS may have forgotten the token by now, and lists show what it stood for.
-        if before.unanswered.is_some_and(|since| since.elapsed() >= timing::TOKEN_TRUST) {
+        if before.repeated_since.is_some_and(|since| since.elapsed() >= timing::TOKEN_TRUST) {
             self.context.job_runs.update(self.uid, |memory| memory.sought = false);
             return Ok(Progress::Again(Arc::clone(self.run)));
         }
@@ -48,6 +48,7 @@ impl Pass<'_> {
             memory.sought = true;
             // It has ended by then, also where the pass is given up.
             memory.unanswered = Some(Instant::now() + timing::STEP);
+            memory.repeated_since = before.repeated_since.or_else(|| Some(Instant::now()));
         });
         let overrides = request.configuration_overrides.clone();
         let asked_for = request.virtual_cluster_id.clone();
@@ -92,7 +93,11 @@ impl Pass<'_> {
         let is_answered = error.proves_nothing_was_done();
         self.context.job_runs.update(self.uid, |memory| {
             memory.never_started = before.never_started && is_answered;
-            memory.unanswered = if is_answered { before.unanswered } else { Some(Instant::now()) };
+            if is_answered {
+                (memory.unanswered, memory.repeated_since) = (before.unanswered, before.repeated_since);
+            } else {
+                memory.unanswered = Some(Instant::now());
+            }
         });
         let may_exist = !(before.never_started && is_answered);
         if !may_exist || !self.is_for_good(error) {
@@ -130,7 +135,7 @@ impl Pass<'_> {
         self.context.poller.track(self.scope, &submission.virtual_cluster_id, tracked);
         self.context.job_runs.update(self.uid, |memory| {
             memory.submission = Some(Box::new(submission));
-            memory.unanswered = None;
+            (memory.unanswered, memory.repeated_since) = (None, None);
         });
         Progress::Started
     }
