@@ -25,6 +25,8 @@ pub struct Figures {
     pub clusters: usize,
     /// Of both, those that they deleted.
     pub deleted: usize,
+    /// Of these, those that the API server deleted past the finalizer.
+    pub vanished: usize,
     /// Processes of the operator.
     pub processes: usize,
     /// AWS calls.
@@ -43,9 +45,7 @@ pub struct Figures {
 
 /// What logs and AWS's journal have of the first object with which something is wrong.
 async fn story(world: &World<'_>, wrong: &[Wrong]) -> String {
-    let Some(name) = wrong.first().and_then(|wrong| wrong.what.split_whitespace().next()) else {
-        return String::new();
-    };
+    let Some(name) = wrong.first().and_then(Wrong::name) else { return String::new() };
     let mut lines = vec![format!("\nof {name}:")];
     let snapshot = world.simulator.snapshot();
     let jobs = snapshot.job_runs.iter().filter(|job| job.name == name);
@@ -96,6 +96,7 @@ impl Figures {
             runs: asked.runs.created.len(),
             clusters: asked.clusters.created.len(),
             deleted: asked.runs.deleted.len() + asked.clusters.deleted.len(),
+            vanished: world.vanished().await.len(),
             processes: world.replicas.started().await,
             calls: requests.len(),
             struck_calls: requests.iter().filter(|request| request.fault.is_some_and(is_struck)).count(),
@@ -116,6 +117,7 @@ impl Figures {
         self.runs += other.runs;
         self.clusters += other.clusters;
         self.deleted += other.deleted;
+        self.vanished += other.vanished;
         self.processes += other.processes;
         self.calls += other.calls;
         self.struck_calls += other.struck_calls;
@@ -144,13 +146,14 @@ impl Figures {
         self.wrong.iter().filter(|wrong| wrong.kind == kind).count()
     }
 
-    fn totals(&self) -> [(&'static str, usize); 14] {
+    fn totals(&self) -> [(&'static str, usize); 15] {
         [
             ("rounds", self.rounds),
             ("processes of the operator", self.processes),
             ("JobRuns", self.runs),
             ("VirtualClusters", self.clusters),
             ("of both, deleted", self.deleted),
+            ("of these, by the API server past the finalizer", self.vanished),
             ("AWS calls", self.calls),
             ("of these, struck by a fault", self.struck_calls),
             ("**duplicates**", self.count(Kind::Duplicate)),

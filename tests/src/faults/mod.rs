@@ -93,7 +93,7 @@ pub async fn round(plane: &ControlPlane, seed: u64, shape: &Shape) -> Result<Fig
     if wrong.is_empty() {
         wrong = world.judge().await?;
     }
-    wrong.extend(world.orphans());
+    wrong.extend(world.orphans().await);
     wrong.extend(world.replicas.wrong().await);
     Ok(Figures::of(seed, &world, wrong).await)
 }

@@ -3,6 +3,7 @@
 //! Must not: wait until one is ready, since they are struck while they start, too.
 //! Invariant: at any time each replica has one process, or is about to get one.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result};
 use emr_simulator::{Fault, FaultKind, Handle};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
+use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
@@ -212,6 +214,18 @@ impl Replicas {
             Some(lines.map(|line| format!("process {index}: {line}")).collect::<Vec<_>>())
         });
         lines.flatten().collect()
+    }
+
+    /// The objects of which a log says these words.
+    pub async fn said_so_of(&self, words: &str) -> BTreeSet<String> {
+        let state = self.state.lock().await;
+        let logs = state.logs.iter().filter_map(|log| std::fs::read_to_string(log).ok());
+        let names = |log: String| -> Vec<String> {
+            let lines = log.lines().filter(|line| line.contains(words));
+            let read = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            read.filter_map(|line| line.get("name")?.as_str().map(str::to_owned)).collect()
+        };
+        logs.flat_map(names).collect()
     }
 }
 

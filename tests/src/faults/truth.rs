@@ -76,6 +76,13 @@ impl fmt::Display for Wrong {
     }
 }
 
+impl Wrong {
+    /// The name of the object with which it is wrong.
+    pub fn name(&self) -> Option<&str> {
+        self.what.split_whitespace().next()
+    }
+}
+
 /// A job or a virtual cluster of AWS.
 struct Resource<'a> {
     id: &'a str,

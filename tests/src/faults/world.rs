@@ -2,7 +2,7 @@
 //!
 //! Must not: know what goes wrong. Invariant: users repeat what failed until it is done, so what they asked for is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -219,9 +219,18 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What was found of that.
-    pub fn orphans(&self) -> Vec<Wrong> {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// What was found of that. Those that the operator didn't let go can only be seen off after they went.
+    pub async fn orphans(&self) -> Vec<Wrong> {
+        let vanished = self.vanished().await;
+        let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_let_go = |orphan: &&Wrong| orphan.name().is_none_or(|name| !vanished.contains(name));
+        orphans.values().filter(is_let_go).cloned().collect()
+    }
+
+    /// Objects that the API server deleted past the finalizer, by the operator's log: of what it lets go itself it never
+    /// says so.
+    pub async fn vanished(&self) -> BTreeSet<String> {
+        self.replicas.said_so_of("was deleted although it has our finalizer").await
     }
 
     async fn create(&self, run: usize) -> Result<()> {
