@@ -287,6 +287,14 @@ async fn a_shadow_beside_the_release_that_works_has_its_roles_and_takes_nothing_
             .await
             .with_context(|| operator.log())?;
     }
+    ready_role(&client, name, "nowhere").await?;
+    wait::eventually(PATIENCE, "what waited for a role should be judged anew", async || {
+        let log = operator.log();
+        let is_told = log.lines().any(|line| line.contains("would start") && line.contains("\"misses\""));
+        Ok(is_told.then_some(()))
+    })
+    .await
+    .with_context(|| operator.log())?;
     let log = operator.log();
     ensure!(!log.contains("role is not available") && !log.contains("forbidden"), "{log}");
     ensure!(operator.terminate().await? == 0);
