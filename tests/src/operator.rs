@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::clock::Clock;
 use crate::process::{Process, Signal, Usage};
 use crate::{port, wait};
 
@@ -88,6 +89,12 @@ impl Builder {
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(OsString::from));
         self
+    }
+
+    /// A clock that can be set.
+    #[must_use]
+    pub fn clock(self, clock: &Clock) -> Self {
+        clock.environment().iter().fold(self, |operator, (key, value)| operator.environment(key, value))
     }
 
     /// One more environment variable.

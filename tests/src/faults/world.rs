@@ -119,11 +119,7 @@ impl<'a> World<'a> {
         let (clock, tally) = (Clock::create(plane.scratch()).await?, Tally::default());
         let kubeconfig = plane.kubeconfig_for_service_account(namespace.name(), "operator").await?;
         let builder = Operator::builder(kubeconfig, simulator.url()).watch_namespace(namespace.name());
-        let builder = builder.arguments(&["--aws-quotas=off"]);
-        let builder = clock
-            .environment()
-            .iter()
-            .fold(builder, |builder, (name, value)| builder.environment(name, value));
+        let builder = builder.arguments(&["--aws-quotas=off"]).clock(&clock);
         let builder = if replicas > 1 { builder.leader_election(namespace.name()) } else { builder };
         let leases = Api::namespaced(client.clone(), namespace.name());
         let directory = plane.scratch().to_owned();

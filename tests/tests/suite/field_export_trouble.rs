@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tests::chart;
+use tests::clock::Clock;
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::{ControlPlane, shared};
 use tests::manifest::{job_run, virtual_cluster};
@@ -226,6 +227,26 @@ async fn with_one_kind_alone_fields_of_both_are_exported_and_followed() -> Resul
     holds(&env, "target", &[("id", &id), ("run", "COMPLETED")]).await?;
     env.patch(env.job_runs(), "run", json!({"metadata": {"labels": {"stage": "checked"}}})).await?;
     holds(&env, "target", &[("id", &id), ("run", "checked")]).await
+}
+
+#[tokio::test]
+async fn what_others_take_out_of_a_target_is_put_back_within_the_hour() -> Result<()> {
+    let clock = Clock::create(shared().await?.scratch()).await?;
+    let env = TestEnv::with("fe-hour", quick(), |operator| operator.clock(&clock)).await?;
+    let id = env.ready_cluster("vc").await?;
+    env.apply(&config_map("target", "{}")).await?;
+    env.apply(&export("out", "vc", ".status.id", "{kind: configmap, name: target, key: id}")).await?;
+    ready(&env, "out").await?;
+    holds(&env, "target", &[("id", &id)]).await?;
+    let without = Patch::Merge(json!({"data": {"id": null}}));
+    config_maps(&env).patch("target", &PatchParams::default(), &without).await?;
+    holds(&env, "target", &[]).await?;
+    // An hour at once would look like a process that hangs.
+    for minutes in (4..=64).step_by(4) {
+        clock.pass(Duration::from_mins(minutes))?;
+        env.operator().metrics().await?;
+    }
+    holds(&env, "target", &[("id", &id)]).await
 }
 
 #[tokio::test]

@@ -8,10 +8,11 @@ use kube::ResourceExt;
 use serde_json::json;
 use tests::clock::Clock;
 use tests::cluster::TestEnv;
+use tests::control_plane::shared;
 use tests::elsewhere::{job, start_job};
 use tests::manifest::{annotated, job_run, virtual_cluster};
 use tests::objects::status;
-use tests::simulator::{calls, endless, fail, until};
+use tests::simulator::{calls, endless, fail, quick, until};
 
 const DESTINATION: &str = "emrcontainers.services.k8s.aws/destination";
 
@@ -26,14 +27,8 @@ async fn start_without_an_answer(env: &TestEnv, name: &str) -> Result<()> {
 
 #[tokio::test]
 async fn a_token_is_not_trusted_for_longer_than_minutes_however_often_it_is_repeated() -> Result<()> {
-    let env = TestEnv::new("trust").await?;
-    let clock = Clock::create(env.plane().scratch()).await?;
-    ensure!(env.operator().terminate().await? == 0);
-    let builder = clock
-        .environment()
-        .iter()
-        .fold(env.builder(), |builder, (name, value)| builder.environment(name, value));
-    let _operator = builder.start(env.plane().scratch()).await?;
+    let clock = Clock::create(shared().await?.scratch()).await?;
+    let env = TestEnv::with("trust", quick(), |operator| operator.clock(&clock)).await?;
     env.ready_cluster("vc").await?;
     start_without_an_answer(&env, "kept").await?;
     let starts = || calls(env.simulator(), "StartJobRun");

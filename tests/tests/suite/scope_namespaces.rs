@@ -111,15 +111,12 @@ async fn d22_roles_alone_are_enough_to_follow_a_namespaces_annotations() -> Resu
 
 #[tokio::test]
 async fn an_edit_of_a_namespace_is_seen_although_the_connection_of_its_watch_fell_silent() -> Result<()> {
-    let env = TestEnv::with("silent", quick(), |operator| operator).await?;
+    let clock = Clock::create(shared().await?.scratch()).await?;
+    let env = TestEnv::new("silent").await?;
     let (line, kubeconfig) = env.plane().line().await?;
-    let clock = Clock::create(env.plane().scratch()).await?;
     // The one that was started with the environment has had its use.
     ensure!(env.operator().terminate().await? == 0);
-    let builder = env.builder().kubeconfig(kubeconfig);
-    let builder =
-        clock.environment().iter().fold(builder, |builder, (key, value)| builder.environment(key, value));
-    let operator = builder.start(env.plane().scratch()).await?;
+    let operator = env.builder().kubeconfig(kubeconfig).clock(&clock).start(env.plane().scratch()).await?;
     env.simulator().add_outcome(endless("kept"))?;
     env.ready_cluster("vc").await?;
     env.apply(&job_run("kept", "vc", "")).await?;
