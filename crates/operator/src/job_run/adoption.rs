@@ -262,9 +262,11 @@ mod tests {
     #[test]
     fn a_run_is_named_by_id_token_or_arn_and_its_cluster_may_be_in_the_spec() {
         let by_id = existing(&fields(r#"{"id": "jr1", "virtualClusterID": "vc1"}"#), &nothing()).unwrap();
+        assert_eq!(by_id.words(), "job run jr1 in virtual cluster vc1");
         assert_eq!((by_id.by, by_id.virtual_cluster_id.as_str()), (By::Id("jr1".into()), "vc1"));
         let given = target(ClusterTarget::Given("vc2".into()));
         let by_token = existing(&fields(r#"{"clientToken": "t"}"#), &given).unwrap();
+        assert_eq!(by_token.words(), "a job run with client token t in virtual cluster vc2");
         assert_eq!((by_token.by, by_token.virtual_cluster_id.as_str()), (By::Token("t".into()), "vc2"));
         let arn = "arn:aws:emr-containers:us-west-2:123456789012:/virtualclusters/vc3/jobruns/jr3";
         let by_arn = existing(&fields(&format!(r#"{{"arn": "{arn}"}}"#)), &nothing()).unwrap();
@@ -337,5 +339,43 @@ mod tests {
         assert_eq!(left_out, JobRunSpec::default());
         assert_eq!(differs, ["spec.name", "spec.virtualClusterRef", "spec.overrides"]);
         assert!(advice(&differs).unwrap().contains("spec.name, spec.virtualClusterRef, spec.overrides"));
+    }
+
+    #[test]
+    fn one_member_that_differs_is_told_and_the_same_said_in_another_way_is_not() {
+        let (run, details) = run();
+        let there = target(ClusterTarget::Resolved("vc1".into()));
+        let differs = |spec: Value, max_attempts| {
+            let spec: JobRunSpec = serde_json::from_value(spec).unwrap();
+            let details = JobRunDetails { max_attempts, ..details.clone() };
+            compare(&spec, &there, "vc1", &run, &details).differs
+        };
+        assert!(differs(json!({"virtualClusterRef": {"from": {"name": "vc"}}}), None).is_empty());
+        let driver = |point: &str| json!({"jobDriver": {"sparkSubmitJobDriver": {"entryPoint": point}}});
+        assert!(differs(driver("s3://b/j.py"), None).is_empty());
+        assert_eq!(differs(driver("s3://b/k.py"), None), ["spec.jobDriver"]);
+        for (member, nothing, something) in [
+            ("entryPointArguments", json!([]), json!(["1"])),
+            ("sparkSubmitParameters", json!(" "), json!("--conf a=b")),
+        ] {
+            let with = |value: Value| {
+                let mut spec = driver("s3://b/j.py");
+                spec["jobDriver"]["sparkSubmitJobDriver"][member] = value;
+                differs(spec, None)
+            };
+            assert!(with(nothing).is_empty(), "{member}");
+            assert_eq!(with(something), ["spec.jobDriver"], "{member}");
+        }
+        let attempts = |most: i32| json!({"retryPolicyConfiguration": {"maxAttempts": most}});
+        let told = ["spec.retryPolicyConfiguration"];
+        for (wanted, actual, expected) in [
+            (3, Some(3), &[][..]),
+            (3, Some(2), &told),
+            (3, None, &told),
+            (1, None, &[]),
+            (1, Some(2), &told),
+        ] {
+            assert_eq!(differs(attempts(wanted), actual), expected, "{wanted}, {actual:?}");
+        }
     }
 }

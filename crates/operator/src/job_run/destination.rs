@@ -90,7 +90,7 @@ impl Destination {
 #[cfg(test)]
 mod tests {
     use emrcontainers_api::JOB_RUN_FINALIZER;
-    use emrcontainers_api::job_run::JobRunSpec;
+    use emrcontainers_api::job_run::{JobRunSpec, JobRunStatus};
 
     use super::*;
 
@@ -125,5 +125,25 @@ mod tests {
         assert!(!tried(&Memory { sought: true, ..Memory::default() }));
         let unanswered = Some(std::time::Instant::now());
         assert!(tried(&Memory { sought: true, unanswered, ..Memory::default() }));
+    }
+
+    #[test]
+    fn a_run_whose_id_is_known_has_no_doubt_about_where_it_is() {
+        let mut saved = run("1/r/vc1");
+        saved.status = Some(JobRunStatus { id: Some("j1".to_owned()), ..JobRunStatus::default() });
+        assert_eq!(Destination::tried(&saved, &Memory::default()), None);
+    }
+
+    #[test]
+    fn a_message_names_the_place_and_the_annotation() {
+        let there = Destination::of(&run("1/r/vc1")).unwrap();
+        let place = there.place();
+        assert_eq!((place.owner_account_id.as_str(), place.region.as_str(), place.arn), ("1", "r", None));
+        let told = there.explain("it is closed");
+        assert!(
+            told.starts_with("it is closed (") && told.contains("virtual cluster vc1 of account 1 in r"),
+            "{told}"
+        );
+        assert!(told.contains(annotations::DESTINATION), "{told}");
     }
 }
