@@ -30,6 +30,7 @@ pub struct RunHooks {
 
 impl Hooks<JobRun> for RunHooks {
     fn applied(&self, run: &JobRun) {
+        is_back(run, &self.context);
         self.context.job_runs.caught_up(run);
         wake_exports(SourceKind::JobRun, run, &self.context);
         let ended = run.status.as_ref().and_then(|status| status.state.as_deref()).is_some_and(is_final);
@@ -95,6 +96,7 @@ impl ClusterHooks {
 
 impl Hooks<VirtualCluster> for ClusterHooks {
     fn applied(&self, cluster: &VirtualCluster) {
+        is_back(cluster, &self.context);
         self.context.clusters.caught_up(cluster);
         self.wake_waiters(cluster);
         wake_exports(SourceKind::VirtualCluster, cluster, &self.context);
@@ -116,6 +118,13 @@ impl Hooks<VirtualCluster> for ClusterHooks {
 
     fn failed(&self) {
         self.context.access.doubt();
+    }
+}
+
+/// One whose labels are again those that are watched hadn't gone: what is written of it counts.
+fn is_back<K: Resource>(object: &K, context: &Context) {
+    if let Some(uid) = &object.meta().uid {
+        context.writer.vanished.remove(uid);
     }
 }
 

@@ -135,6 +135,14 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>, work: Wo
     .await
 }
 
+/// Whether the watch still has the object: nothing is made for one that it has told to be gone.
+pub fn is_stored<K: Reconciled>(object: &K, context: &Context) -> bool {
+    let meta = object.meta();
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let stored = K::stored(context, namespace, meta.name.as_deref().unwrap_or_default());
+    stored.is_some_and(|stored| stored.meta().uid == meta.uid)
+}
+
 /// Forgets what the watch has caught up with: its event may have come before the reply of our write, and for a finished
 /// run no other comes.
 fn tidy<K: Reconciled>(object: &ObjectRef<K>, uid: &str, context: &Context) {

@@ -42,8 +42,9 @@ impl Vanished {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned());
     }
 
-    fn remove(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    /// Takes one out; says whether it was among them.
+    pub fn remove(&self, uid: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
     }
 }
 
@@ -96,7 +97,11 @@ pub async fn see_off(mut gone: UnboundedReceiver<Gone>, context: &Arc<Context>, 
                 Some(Gone::Cluster(cluster)) => one(cluster, context, work).boxed(),
                 None => return,
             }),
-            Some(()) = under_way.next() => {}
+            Some(()) = under_way.next() => {
+                if under_way.is_empty() {
+                    work.done();
+                }
+            }
         }
     }
 }
@@ -113,7 +118,10 @@ async fn one<K: Reconciled>(object: Arc<K>, context: &Arc<Context>, work: &Work)
         );
         end(object, context, work).await;
     }
-    context.writer.vanished.remove(&uid);
+    if !context.writer.vanished.remove(&uid) {
+        // The watch has it again.
+        return;
+    }
     K::memories(context).forget(&uid);
     context.poller.untrack(&uid);
     context.pool.forget(&uid);

@@ -12,9 +12,10 @@ use tests::control_plane::shared;
 use tests::elsewhere::{job, start_job};
 use tests::manifest::{annotated, job_run, virtual_cluster};
 use tests::objects::status;
-use tests::simulator::{calls, endless, fail, quick, until};
+use tests::simulator::{calls, endless, fail, fault, quick, until};
 
 const DESTINATION: &str = "emrcontainers.services.k8s.aws/destination";
+const RETRY: &str = "emrcontainers.services.k8s.aws/retry";
 
 /// The start is done and its answer is lost, and no other one gets through.
 async fn start_without_an_answer(env: &TestEnv, name: &str) -> Result<()> {
@@ -42,6 +43,31 @@ async fn a_token_is_not_trusted_for_longer_than_minutes_however_often_it_is_repe
     clock.pass(Duration::from_mins(6))?;
     env.job_run_in("kept", "RUNNING").await?;
     env.the_job("kept")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_was_refused_after_a_start_without_an_answer_is_tried_again_however_late() -> Result<()> {
+    let clock = Clock::create(shared().await?.scratch()).await?;
+    let env = TestEnv::with("late-retry", quick(), |operator| operator.clock(&clock)).await?;
+    env.ready_cluster("vc").await?;
+    env.simulator().add_fault(Fault { delay_ms: 100, ..fault("StartJobRun", FaultKind::Hang, 2) })?;
+    let refused =
+        Fault { message: Some("not now".to_owned()), ..fault("StartJobRun", FaultKind::Error, 1000) };
+    let refused = env.simulator().add_fault(refused)?;
+    env.apply(&job_run("late", "vc", "")).await?;
+    // What lists may lack is waited for first.
+    until(env.simulator(), "the start should be refused", |aws| {
+        aws.counters().get("StartJobRun").is_some_and(|counter| !counter.errors.is_empty())
+    })
+    .await?;
+    clock.pass(Duration::from_secs(60))?;
+    env.job_run_in("late", "FAILED").await?;
+    env.simulator().remove_fault(refused);
+    clock.pass(Duration::from_mins(7))?;
+    env.annotate(env.job_runs(), "late", RETRY, "1").await?;
+    env.job_run_in("late", "COMPLETED").await?;
+    env.the_job("late")?;
     Ok(())
 }
 

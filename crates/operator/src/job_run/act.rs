@@ -71,7 +71,10 @@ impl Pass<'_> {
         match self.report(&Situation::Waiting { reason: reason::RETRYING, message }).await? {
             Reported::Said(newer) => {
                 // A run that was refused was not started, and its next try is the first with its token.
-                self.context.job_runs.update(self.uid, |memory| memory.never_started = true);
+                self.context.job_runs.update(self.uid, |memory| {
+                    memory.never_started = true;
+                    (memory.unanswered, memory.repeated_since) = (None, None);
+                });
                 Ok(Progress::Again(newer))
             }
             Reported::Conflict(newer) => Ok(Progress::Again(newer)),

@@ -36,11 +36,16 @@ impl Destination {
     /// Where a run is by its status.
     pub fn saved(run: &JobRun, virtual_cluster_id: &str) -> Option<Self> {
         let place = run.status.as_ref()?.ack_resource_metadata.as_ref()?;
-        Some(Self {
+        Some(Self::at(place, virtual_cluster_id))
+    }
+
+    /// A virtual cluster in a place.
+    pub fn at(place: &AckResourceMetadata, virtual_cluster_id: &str) -> Self {
+        Self {
             account: place.owner_account_id.clone(),
             region: place.region.clone(),
             virtual_cluster_id: virtual_cluster_id.to_owned(),
-        })
+        }
     }
 
     /// What an object says. Only what goes on with our finalizer counts.

@@ -120,8 +120,10 @@ impl Reconciled for JobRun {
 /// Observes, plans and acts, once.
 async fn step(run: &Arc<JobRun>, context: &Context) -> Result<Progress<JobRun>, PassError> {
     let uid = run.uid().unwrap_or_default();
+    let is_submitted = context.job_runs.get(&uid).submission.is_some();
+    let target = resolve(run, is_submitted, context).await?;
+    // Not before what has to be waited for: another pass may have started the run meanwhile, if the object has gone.
     let memory = context.job_runs.get(&uid);
-    let target = resolve(run, memory.submission.is_some(), context).await?;
     let observation = context.poller.observed(&uid);
     let (step, acting) = decide(run, &memory, observation.as_ref(), &target, context);
     let (acting, withheld) = match acting {

@@ -123,9 +123,15 @@ pub fn plan(view: &View<'_>) -> Step {
     let run = view.run;
     if let Some(submission) = &view.memory.submission
         && run.status.as_ref().is_none_or(|status| status.id.is_none())
-        && has_finalizer(run)
     {
-        return Step::Save(submission.clone());
+        if has_finalizer(run) {
+            return Step::Save(submission.clone());
+        }
+        if run.metadata.deletion_timestamp.is_none() && !view.read_only {
+            // Replaced before its id was saved.
+            let place = &submission.place;
+            return Step::RestoreFinalizer(Some(Destination::at(place, &submission.virtual_cluster_id)));
+        }
     }
     if run.metadata.deletion_timestamp.is_some() {
         return plan_deletion(view);

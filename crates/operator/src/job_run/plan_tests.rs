@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::destination::Destination;
 use super::model_tests::{a_run, seen};
 use super::plan::{Step, Submitted, View, asks_again, may_be_live, plan, retry, settled, virtual_cluster_of};
+use super::status::Submission;
 use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::emr::poll::Observation;
 use crate::emr::pool::Scope;
@@ -69,6 +70,36 @@ fn step_in(
         tried: tried.as_ref(),
         elsewhere: false,
     })
+}
+
+#[test]
+fn a_run_that_is_replaced_before_its_id_is_saved_gets_its_finalizer_back_first() {
+    let place = AckResourceMetadata {
+        owner_account_id: "123456789012".into(),
+        region: "us-west-2".into(),
+        ..AckResourceMetadata::default()
+    };
+    let submission = Submission {
+        id: "job0".into(),
+        virtual_cluster_id: "vc1".into(),
+        place: place.clone(),
+        overrides: None,
+        found: None,
+        generation: Some(1),
+        advice: None,
+    };
+    let memory = Memory { submission: Some(Box::new(submission.clone())), ..Memory::default() };
+    let replaced = a_run();
+    let there = Some(Destination::at(&place, "vc1"));
+    // Also where what it refers to isn't looked at any more.
+    assert_eq!(
+        step_in(&replaced, &memory, None, ClusterTarget::Invalid("none".into())),
+        Step::RestoreFinalizer(there)
+    );
+    let mut held = replaced.clone();
+    held.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
+    assert_eq!(step(&held, &memory, None), Step::Save(Box::new(submission)));
+    assert_eq!(step(&deleted(replaced), &memory, None), Step::Rest, "it goes without us");
 }
 
 #[test]

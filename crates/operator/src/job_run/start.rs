@@ -19,7 +19,7 @@ use crate::emr::limit::{Kind as TurnKind, Turn};
 use crate::emr::model::StartJobRun;
 use crate::emr::poll::{Observation, Tracked};
 use crate::memory::Memory;
-use crate::pass::{Next, PassError, Progress};
+use crate::pass::{Next, PassError, Progress, is_stored};
 use crate::timing;
 use crate::write::{self, Written};
 
@@ -37,6 +37,10 @@ impl Pass<'_> {
         if before.repeated_since.is_some_and(|since| since.elapsed() >= timing::TOKEN_TRUST) {
             self.context.job_runs.update(self.uid, |memory| memory.sought = false);
             return Ok(Progress::Again(Arc::clone(self.run)));
+        }
+        // Nothing is waited for between this and what is remembered of the start: who sees the object off looks there.
+        if !is_stored(&**self.run, self.context) {
+            return Ok(self.rest());
         }
         let grant = match self.ask_for_turn(TurnKind::Start, !before.never_started) {
             Turn::Granted(grant) => grant,

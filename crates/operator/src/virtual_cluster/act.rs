@@ -18,7 +18,7 @@ use crate::emr::Client;
 use crate::emr::error::{Class, EmrError};
 use crate::emr::model::{self, CreateVirtualCluster};
 use crate::emr::pool::Scope;
-use crate::pass::{Next, PassError, Progress};
+use crate::pass::{Next, PassError, Progress, is_stored};
 use crate::scope::decide::{Told, Withheld};
 use crate::timing;
 use crate::watch::Watched;
@@ -114,6 +114,10 @@ impl Pass<'_> {
 
     /// Creates the cluster.
     pub async fn create(&self, token: String) -> Result {
+        // As for a run: nothing is waited for between this and what is remembered.
+        if !is_stored(&**self.cluster, self.context) {
+            return Ok(Progress::End(Next::Await));
+        }
         let now = self.context.now();
         let never_started = self.context.clusters.get(self.uid).never_started;
         self.context.clusters.update(self.uid, |memory| {
