@@ -61,7 +61,7 @@ async fn a_run_that_was_refused_after_a_start_without_an_answer_is_tried_again_h
         aws.counters().get("StartJobRun").is_some_and(|counter| !counter.errors.is_empty())
     })
     .await?;
-    clock.pass(Duration::from_secs(60))?;
+    clock.pass(Duration::from_mins(1))?;
     env.job_run_in("late", "FAILED").await?;
     env.simulator().remove_fault(refused);
     clock.pass(Duration::from_mins(7))?;

@@ -65,15 +65,19 @@ pub async fn read_value(path: &str, object: Vec<u8>) -> Result<String, NoValue> 
     let (tell, told) = oneshot::channel();
     let thread = thread::Builder::new().name("path".to_owned()).stack_size(STACK_BYTES);
     let started = thread.spawn(move || {
-        // The thread's, and not the pass's, which may be given up before.
-        let _turn = turn;
-        tell.send(evaluate(&path, &object))
+        // Nobody listens if the pass was given up.
+        let _ = tell.send(evaluate(&path, &object));
+        // The thread's, and not the pass's, until the thread has ended, and the memory that it took is free.
+        turn
     });
-    if started.is_err() {
+    let Ok(thread) = started else {
         return Err(NoValue::Failed("no thread can be started for it now"));
-    }
+    };
     // A thread that unwinds tells nothing.
-    told.await.unwrap_or(Err(NoValue::Failed("it takes too many steps")))
+    let value = told.await.unwrap_or(Err(NoValue::Failed("it takes too many steps")));
+    // It has nothing left to do, so that this is no wait.
+    drop(thread.join());
+    value
 }
 
 /// Evaluates with a meter that jaq asks at every step.
