@@ -130,9 +130,20 @@ mod tests {
         assert_eq!(like(&|run| run.tags = tags(&[(NAMESPACE_TAG, "others")])), Likeness::None);
         assert_eq!(like(&|run| run.tags = tags(&[("team", "a")])), Likeness::Doubtful);
         assert_eq!(like(&|run| at(run, "2026-01-01T11:59:59Z")), Likeness::Doubtful, "clocks differ");
+        let earliest = object().creation_timestamp().unwrap().0 - timing::CLOCK_SKEW;
+        assert_eq!(
+            like(&|run| run.created_at = Some(earliest)),
+            Likeness::Doubtful,
+            "as far as clocks may differ"
+        );
         assert_eq!(like(&|run| at(run, "2026-01-01T11:50:00Z")), Likeness::None);
         let ours = request::tokens(&object()) + "1";
         assert_eq!(like(&|run| run.client_token = Some(ours.clone())), Likeness::None);
+        for others in
+            ["etl-0123456789abcdef-x1", "etl-0123456789abcde-1", "etl-0123456789abcdeg-1", "0123456789abcdef"]
+        {
+            assert_eq!(like(&|run| run.client_token = Some(others.to_owned())), Likeness::Sure, "{others}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Each situation of a run and the step that follows, as tables. What follows from all of them is in `model_tests`.
 
 use emrcontainers_api::condition::ConditionStatus;
-use emrcontainers_api::job_run::{CANCEL_PENDING, COMPLETED, FAILED, JobRunStatus, RUNNING};
+use emrcontainers_api::job_run::{CANCEL_PENDING, COMPLETED, FAILED, JobRunSpec, JobRunStatus, RUNNING};
 use emrcontainers_api::status::AckResourceMetadata;
 use emrcontainers_api::{JOB_RUN_FINALIZER, JobRun, annotations};
 use jiff::Timestamp;
@@ -9,7 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::destination::Destination;
 use super::model_tests::{a_run, seen};
-use super::plan::{Step, Submitted, View, asks_again, may_be_live, plan, retry, settled, virtual_cluster_of};
+use super::plan::{
+    Step, Submitted, View, asks_again, is_to_be_started, may_be_live, needs_cluster, plan, retry, settled,
+    virtual_cluster_of,
+};
 use super::status::Submission;
 use super::target::{ClusterTarget, RoleTarget, Target};
 use crate::emr::poll::Observation;
@@ -100,6 +103,22 @@ fn a_run_that_is_replaced_before_its_id_is_saved_gets_its_finalizer_back_first()
     held.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
     assert_eq!(step(&held, &memory, None), Step::Save(Box::new(submission)));
     assert_eq!(step(&deleted(replaced), &memory, None), Step::Rest, "it goes without us");
+}
+
+#[test]
+fn a_run_needs_its_cluster_until_it_is_known_where_it_is() {
+    let saved = in_state(RUNNING, Some("job0"));
+    let nowhere = || JobRun { spec: JobRunSpec::default(), ..saved.clone() };
+    for (what, run, to_be_started, needs) in [
+        ("new", a_run(), true, true),
+        ("refused", in_state(FAILED, None), true, true),
+        ("running", saved.clone(), false, saved.spec.virtual_cluster_id.is_none()),
+        ("running where nothing tells", nowhere(), false, true),
+        ("deleted before its start", deleted(a_run()), false, false),
+        ("deleted where nothing tells", deleted(nowhere()), false, false),
+    ] {
+        assert_eq!((is_to_be_started(&run), needs_cluster(&run)), (to_be_started, needs), "{what}");
+    }
 }
 
 #[test]
