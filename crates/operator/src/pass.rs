@@ -120,9 +120,7 @@ pub async fn pass<K: Reconciled>(object: Arc<K>, context: Arc<Context>, work: Wo
     let object_ref = ObjectRef::from_obj(&*object);
     async {
         let started = Instant::now();
-        // A bug that panics on one object stops no other.
-        let result = AssertUnwindSafe(steps(object, &context, &work)).catch_unwind().await;
-        let result = result.unwrap_or_else(|panic| Err(PassError::Panicked(message(&*panic))));
+        let result = recovered(steps(object, &context, &work)).await;
         if result.as_ref().is_err_and(PassError::is_forbidden) {
             context.access.doubt();
         }
@@ -228,6 +226,12 @@ fn conclude<K: Reconciled>(
     }
 }
 
+/// A bug that panics on one object stops no other.
+async fn recovered<T>(steps: impl Future<Output = Result<T, PassError>>) -> Result<T, PassError> {
+    let result = AssertUnwindSafe(steps).catch_unwind().await;
+    result.unwrap_or_else(|panic| Err(PassError::Panicked(message(&*panic))))
+}
+
 /// What a panic said.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -243,7 +247,21 @@ pub fn backoff(failures: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use emrcontainers_api::JobRun;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_pass_is_counted_as_one_and_another_pass_follows() {
+        let words = "a bug".to_owned();
+        let steps = async { if words.is_empty() { Ok(Ended::Start) } else { panic!("{words}") } };
+        let result = recovered(steps).await;
+        assert!(matches!(&result, Err(PassError::Panicked(said)) if said == "a bug"));
+        let memories = Memories::<JobRun>::default();
+        let (again, outcome) = conclude(result, &memories, "u");
+        assert!(matches!(again, Again::After(_)) && outcome == Outcome::Panic, "{again:?}");
+        assert_eq!(memories.get("u").failures, 1);
+    }
 
     #[test]
     fn backoff_grows_to_its_bound_and_no_further() {

@@ -118,12 +118,16 @@ fn what_has_no_effect_is_told_and_not_refused() {
             "--reconcile-resource-resync-seconds=JobRun=15",
             "has no effect for JobRun: live runs are looked at",
         ),
+        ("--http-client-timeout=2h", "--http-client-timeout is `2h`, for which 60s is taken"),
+        ("--http-client-timeout=0", "use 60s or less"),
         ("--log-level=loud", "--log-level is `loud`, for which info is taken: use trace, debug"),
     ] {
         let warnings = settings(argument).warnings;
         assert!(warnings.len() == 1 && warnings[0].contains(words), "{argument}: {warnings:?}");
     }
-    for argument in ["--enable-webhook-server=false", "--webhook-server-addr=0.0.0.0:9433"] {
+    for argument in
+        ["--enable-webhook-server=false", "--webhook-server-addr=0.0.0.0:9433", "--http-client-timeout=60s"]
+    {
         assert_eq!(settings(argument).warnings, Vec::<String>::new(), "{argument}");
     }
 }

@@ -77,18 +77,27 @@ pub(crate) fn metrics_address(text: &str) -> Result<Option<SocketAddr>, String> 
     address(if text.trim().is_empty() { ":8080" } else { text })
 }
 
-/// Reads how long a request may take. Nothing may hang for ever, so that none may take longer than a step of a pass.
+/// Reads how long a request may take; 0 is for ever.
 pub(crate) fn request_timeout(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!("is `{text}`, which is no time: use the form 30s or 1m30s, or 0 for as long as is possible")
     };
     let text = text.trim();
     if text == "0" {
-        return Ok(timing::STEP);
+        return Ok(Duration::MAX);
     }
     let parsed: SignedDuration = text.parse().map_err(|_| wrong())?;
     let timeout = Duration::try_from(parsed).map_err(|_| wrong())?;
-    Ok(if timeout.is_zero() { timing::STEP } else { timeout.min(timing::STEP) })
+    Ok(if timeout.is_zero() { Duration::MAX } else { timeout })
+}
+
+/// Nothing may hang for ever, so that no request may take longer than a step of a pass.
+pub(crate) fn bounded(timeout: Duration, text: &str) -> Result<Duration, String> {
+    let most = timing::STEP.as_secs();
+    let why = || {
+        format!("is `{text}`, for which {most}s is taken: nothing may hang for longer; use {most}s or less")
+    };
+    if timeout > timing::STEP { Err(why()) } else { Ok(timeout) }
 }
 
 /// Reads a number of seconds; none is 0.

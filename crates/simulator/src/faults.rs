@@ -23,6 +23,8 @@ pub enum FaultKind {
     Hang,
     /// The call is done, then the connection closes without a reply.
     ReplyLost,
+    /// The call is done, and InternalServerException, 500, says that it isn't.
+    FailsAfter,
     /// The call is done, its reply is kept until replies are released.
     HoldReply,
     /// AccessDeniedException, 403.
@@ -100,7 +102,7 @@ impl Fault {
     /// The error that stands in for the call; none for faults of the reply only.
     pub(crate) fn error(&self, form: ThrottleForm) -> Option<ApiError> {
         let mut error = match self.kind {
-            FaultKind::Status500 => ApiError::new(500, "InternalServerException", "Internal server error"),
+            FaultKind::Status500 => internal(),
             FaultKind::Status503 => ApiError::new(503, "", "Service unavailable"),
             FaultKind::AccessDenied => {
                 ApiError::new(403, "AccessDeniedException", "User is not authorized to perform this action")
@@ -112,7 +114,11 @@ impl Fault {
             ),
             FaultKind::Throttle => throttled(form),
             FaultKind::Error => ApiError::validation(""),
-            FaultKind::Hang | FaultKind::ReplyLost | FaultKind::HoldReply | FaultKind::Delay => return None,
+            FaultKind::Hang
+            | FaultKind::ReplyLost
+            | FaultKind::FailsAfter
+            | FaultKind::HoldReply
+            | FaultKind::Delay => return None,
         };
         if let Some(code) = &self.code {
             error.code.clone_from(code);
@@ -125,6 +131,11 @@ impl Fault {
         }
         Some(error)
     }
+}
+
+/// The service's error of its own.
+pub(crate) fn internal() -> ApiError {
+    ApiError::new(500, "InternalServerException", "Internal server error")
 }
 
 fn any() -> String {

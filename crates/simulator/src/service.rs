@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::caller::{Callers, Credential, Identity};
 use crate::clock::Clock;
 use crate::error::ApiError;
-use crate::faults::{Fault, FaultKind, Faults, Target};
+use crate::faults::{Fault, FaultKind, Faults, Target, internal};
 use crate::ids::Ids;
 use crate::job_runs::not_simulated;
 use crate::journal::{Journal, LoggedRequest};
@@ -168,6 +168,7 @@ impl Service {
         } else {
             inner.execute(call, body.as_ref(), &caller, &region, &self.options, now)
         };
+        let reply = if kind == Some(FaultKind::FailsAfter) { reply.and(Err(internal())) } else { reply };
         let delivery = match kind {
             Some(FaultKind::Hang) => Delivery::Hang,
             Some(FaultKind::ReplyLost) => Delivery::Lose,

@@ -155,7 +155,9 @@ fn aws(dice: &mut StdRng, shape: &Shape) -> Lane<Trouble> {
     lane(dice, shape.length, gap, &asked(shape, &kinds), &once, |dice, family| {
         let kinds = match family {
             Family::LostReplies => &[FaultKind::ReplyLost][..],
-            Family::AwsErrors => &[FaultKind::Status500, FaultKind::Status503, FaultKind::Throttle],
+            Family::AwsErrors => {
+                &[FaultKind::Status500, FaultKind::FailsAfter, FaultKind::Status503, FaultKind::Throttle]
+            }
             Family::Timeouts => &[FaultKind::Hang],
             _ => &[FaultKind::Hang, FaultKind::Delay],
         };

@@ -47,6 +47,7 @@ async fn values_that_can_not_work_are_refused_by_name() -> Result<()> {
         ("installScope=galaxy", "installScope"),
         ("watchNamespace=Not_A_Namespace", "watchNamespace"),
         ("deletionPolicy=forget", "deletionPolicy"),
+        ("metrics.service.type=ExternalName", "type"),
         ("jobReadyPolicy=maybe", "jobReadyPolicy"),
         ("resourceTags={novalue}", "resourceTags"),
         ("reconcile.defaultMaxConcurrentSyncs=-1", "defaultMaxConcurrentSyncs"),

@@ -282,9 +282,9 @@ async fn the_pod_gets_the_variables_of_its_credentials_and_those_that_are_asked_
     Ok(())
 }
 
-#[tokio::test]
-async fn the_default_values_of_upstreams_chart_are_taken_as_they_are() -> Result<()> {
-    let values = json!({
+/// The values file of upstream's chart, but for the image.
+pub(crate) fn upstreams_defaults() -> Value {
+    json!({
         "image": {"repository": "ours", "tag": "1.4.1", "pullPolicy": "IfNotPresent", "pullSecrets": []},
         "nameOverride": "", "fullnameOverride": "",
         "deployment": {
@@ -317,7 +317,12 @@ async fn the_default_values_of_upstreams_chart_are_taken_as_they_are() -> Result
             "ServiceLevelCARM": false, "TeamLevelCARM": false, "ReadOnlyResources": true, "ResourceAdoption": true,
             "IAMRoleSelector": false,
         },
-    });
+    })
+}
+
+#[tokio::test]
+async fn the_default_values_of_upstreams_chart_are_taken_as_they_are() -> Result<()> {
+    let values = upstreams_defaults();
     let plane = shared().await?;
     let path = plane.scratch().join("upstreams-values.json");
     std::fs::write(&path, values.to_string())?;

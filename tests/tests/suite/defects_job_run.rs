@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use emr_simulator::Rule;
+use serde_json::json;
 use tests::cluster::TestEnv;
 use tests::history::History;
 use tests::manifest::job_run;
@@ -108,7 +109,26 @@ async fn d11_what_the_service_adds_or_drops_is_no_drift() -> Result<()> {
     env.apply(&job_run("none", "vc", "")).await?;
     env.apply(&job_run("empty", "vc", &overrides(empty))).await?;
     ensure_one_completed(&env, "none").await?;
-    ensure_one_completed(&env, "empty").await
+    ensure_one_completed(&env, "empty").await?;
+    // Taken away after the start: upstream compares it with what the service still has.
+    env.simulator().add_outcome(endless("less"))?;
+    env.apply(&job_run("less", "vc", &overrides(empty))).await?;
+    env.job_run_in("less", "RUNNING").await?;
+    let less = json!({"spec": {"configurationOverrides": null, "executionRoleARN": null}});
+    let generation = env.patch(env.job_runs(), "less", less).await?.metadata.generation;
+    let run = env
+        .until(env.job_runs(), "less", "should answer the edit", |run| {
+            run.data.pointer("/status/observedGeneration").and_then(serde_json::Value::as_i64) == generation
+        })
+        .await?;
+    ensure!(
+        status(&run, "state") == Some("RUNNING") && condition(&run, "ACK.Terminal").is_none(),
+        "{:?}",
+        run.data
+    );
+    env.delete(env.job_runs(), "less").await?;
+    ensure!(env.the_job("less")?.state == "CANCELLED");
+    Ok(())
 }
 
 #[tokio::test]

@@ -168,7 +168,7 @@ async fn d5_lost_replies_and_errors_after_acceptance_do_not_start_twice() -> Res
     let env = TestEnv::new("d5-lost").await?;
     env.ready_cluster("vc").await?;
     fail(env.simulator(), "StartJobRun", FaultKind::ReplyLost, 1)?;
-    fail(env.simulator(), "StartJobRun", FaultKind::Status500, 1)?;
+    fail(env.simulator(), "StartJobRun", FaultKind::FailsAfter, 3)?;
     env.apply(&job_run("lost", "vc", "")).await?;
     ensure_one_job(&env, "lost").await
 }

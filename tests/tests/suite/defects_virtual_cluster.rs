@@ -11,7 +11,8 @@ use serde_json::json;
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::manifest::{job_run, virtual_cluster};
 use tests::objects::{condition, status};
-use tests::simulator::{calls, fault, quick};
+use tests::operator::Builder;
+use tests::simulator::{calls, fault, quick, until};
 use tests::wait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -183,10 +184,22 @@ async fn d9_a_cluster_that_has_ended_already_counts_as_deleted() -> Result<()> {
 #[tokio::test]
 async fn d9_an_internal_error_is_not_the_end_of_a_deletion_or_creation() -> Result<()> {
     let env = TestEnv::new("d9-internal").await?;
-    for operation in ["CreateVirtualCluster", "DeleteVirtualCluster", "DescribeVirtualCluster"] {
-        env.simulator().add_fault(fault(operation, FaultKind::Status500, 1))?;
-    }
-    env.ready_cluster("vc").await?;
+    // More than an SDK repeats by itself, so that passes see it.
+    let fails = |operation: &str| env.simulator().add_fault(Fault::new(operation, FaultKind::Status500));
+    let told = async || {
+        let cluster = env.condition(env.virtual_clusters(), "vc", "ACK.Recoverable", "True").await?;
+        ensure!(condition(&cluster, "ACK.Terminal").is_none(), "{:?}", cluster.data);
+        anyhow::Ok(())
+    };
+    let creation = fails("CreateVirtualCluster")?;
+    env.apply(&virtual_cluster("vc", env.namespace())).await?;
+    told().await?;
+    env.simulator().remove_fault(creation);
+    env.condition(env.virtual_clusters(), "vc", "Ready", "True").await?;
+    let deletion = fails("DeleteVirtualCluster")?;
+    env.virtual_clusters().delete("vc", &DeleteParams::default()).await?;
+    told().await?;
+    env.simulator().remove_fault(deletion);
     env.delete(env.virtual_clusters(), "vc").await?;
     let aws = env.simulator().snapshot().virtual_clusters;
     ensure!(aws.len() == 1 && aws.iter().all(|cluster| cluster.state == "TERMINATED"), "{aws:?}");
@@ -289,7 +302,8 @@ async fn d16_a_cluster_that_others_terminated_is_not_ready_and_comes_back_on_req
 
 #[tokio::test]
 async fn d16_an_omitted_namespace_is_default_and_no_drift() -> Result<()> {
-    let env = TestEnv::new("d16-default").await?;
+    let often = |operator: Builder| operator.arguments(&["--reconcile-default-resync-seconds=1"]);
+    let env = TestEnv::with("d16-default", quick(), often).await?;
     let yaml = "
 apiVersion: emrcontainers.services.k8s.aws/v1alpha1
 kind: VirtualCluster
@@ -300,6 +314,9 @@ spec: {name: vc, containerProvider: {id: eks, type_: EKS}}
     let ready = env.condition(env.virtual_clusters(), "vc", "Ready", "True").await?;
     let aws = env.simulator().snapshot().virtual_clusters;
     ensure!(aws.iter().all(|cluster| cluster.namespace == "default"), "{aws:?}");
+    let reads = calls(env.simulator(), "DescribeVirtualCluster");
+    until(env.simulator(), "it should be read again", |aws| calls(aws, "DescribeVirtualCluster") > reads + 2)
+        .await?;
     ensure!(calls(env.simulator(), "UpdateVirtualCluster") == 0);
     ensure!(ready.finalizers().len() == 1);
     Ok(())

@@ -5,6 +5,7 @@ mod adoption_spec;
 mod api;
 mod bad_input;
 mod chart;
+mod chart_names;
 mod chart_rights;
 mod chart_values;
 mod chart_variables;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 use tests::chart;
 use tests::cluster::{PATIENCE, TestEnv};
@@ -39,6 +39,32 @@ async fn select(env: &TestEnv, suffix: &str, role: &str, more: Value) -> Result<
 
 fn role(account: &str) -> String {
     format!("arn:aws:iam::{account}:role/emr")
+}
+
+#[tokio::test]
+async fn the_definition_of_selectors_is_upstreams_and_a_role_can_not_be_replaced() -> Result<()> {
+    let env = TestEnv::with("selector-crd", quick(), |operator| operator).await?;
+    let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let definitions: Api<DynamicObject> = Api::all_with(env.client().clone(), &ApiResource::from_gvk(&kind));
+    let spec = definitions.get("iamroleselectors.services.k8s.aws").await?.data["spec"].clone();
+    ensure!(spec["scope"] == "Cluster" && spec["names"]["shortNames"].is_null(), "{}", spec["names"]);
+    let schema = &spec["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let required = |place: &str| schema.pointer(place).map_or(Value::Null, |part| part["required"].clone());
+    ensure!(required("") == json!(["arn"]), "{}", required(""));
+    for (place, fields) in [
+        ("/properties/namespaceSelector", json!(["names"])),
+        ("/properties/namespaceSelector/properties/labelSelector", json!(["matchLabels"])),
+        ("/properties/resourceTypeSelector/items", json!(["group", "kind", "version"])),
+        ("/properties/resourceLabelSelector", json!(["matchLabels"])),
+    ] {
+        ensure!(required(place) == fields, "{place}: {}", required(place));
+    }
+    select(&env, "fixed", &role("222222222222"), json!({})).await?;
+    let other = select(&env, "fixed", &role("333333333333"), json!({})).await;
+    let refused = format!("{:#}", other.err().context("another role should be refused")?);
+    ensure!(refused.contains("Value is immutable once set"), "{refused}");
+    selectors(&env).delete(&format!("{}-fixed", env.namespace()), &DeleteParams::default()).await?;
+    Ok(())
 }
 
 #[tokio::test]

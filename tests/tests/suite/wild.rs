@@ -145,7 +145,7 @@ async fn the_workflows_of_upstreams_users_make_the_same_objects_by_the_same_righ
         workflows.iter().filter_map(|workflow| workflow.data.pointer("/spec/templates")?.as_array());
     let manifests: Vec<&str> =
         templates.flatten().filter_map(|template| template["resource"]["manifest"].as_str()).collect();
-    ensure!(manifests.len() == 3, "{manifests:?}");
+    ensure!(manifests.len() == 5, "{manifests:?}");
     for manifest in manifests {
         // The rights may take a moment to be in force.
         let name = wait::eventually(PATIENCE, "the account should create it", async || {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a member of the spec that is set is never touched; one that is left out becomes what the run was started with.
 
-use emrcontainers_api::job_run::{JobDriver, JobRunSpec, RetryPolicyConfiguration};
+use emrcontainers_api::job_run::{JobDriver, JobRunSpec};
 use emrcontainers_api::overrides::{Configuration, ConfigurationOverrides, MonitoringConfiguration};
 use serde_json::{Value, json};
 
@@ -139,11 +139,8 @@ pub fn compare(
         Some(_) => differs.push("spec.jobDriver"),
     }
     match &spec.retry_policy_configuration {
-        None => {
-            let max_attempts = details.max_attempts;
-            left_out.retry_policy_configuration =
-                max_attempts.map(|max_attempts| RetryPolicyConfiguration { max_attempts });
-        }
+        // Upstream doesn't know it, and nothing follows from it any more.
+        None => {}
         Some(policy) if Some(policy.max_attempts) == details.max_attempts => {}
         // Without a retry there is no policy.
         Some(policy) if policy.max_attempts <= 1 && details.max_attempts.is_none() => {}

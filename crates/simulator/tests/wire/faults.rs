@@ -71,6 +71,19 @@ async fn a_lost_reply_leaves_a_run_that_its_token_finds() {
 }
 
 #[tokio::test]
+async fn an_error_after_the_call_was_done_leaves_a_run_that_its_token_finds() {
+    let sim = Sim::start().await;
+    let vc = sim.cluster("a").await;
+    let fails = Fault { count: Some(1), ..Fault::new("StartJobRun", FaultKind::FailsAfter) };
+    sim.handle.add_fault(fails).unwrap();
+    let path = format!("/virtualclusters/{vc}/jobruns");
+    let reply = sim.send(Method::POST, &path, Some(run_body("job"))).await.unwrap();
+    assert_eq!(reply.status, 500);
+    let made = sim.handle.snapshot().job_runs[0].id.clone();
+    assert_eq!(sim.run(&vc, "job").await, made);
+}
+
+#[tokio::test]
 async fn a_held_reply_comes_when_it_is_released() {
     let sim = Sim::start().await;
     let vc = sim.cluster("a").await;
