@@ -20,7 +20,7 @@ const OURS: [&str; 5] = [
 
 fn names(objects: &[Value], kind: &str) -> Vec<String> {
     let of_kind = objects.iter().filter(|object| object["kind"] == kind);
-    let mut names: Vec<_> = of_kind.filter_map(|object| object["metadata"]["name"].as_str()).collect();
+    let mut names: Vec<_> = of_kind.filter_map(|object| object.pointer("/metadata/name")?.as_str()).collect();
     names.sort_unstable();
     names.into_iter().map(str::to_owned).collect()
 }
@@ -110,7 +110,7 @@ async fn the_pod_is_probed_as_upstreams_and_has_time_to_end() -> Result<()> {
 fn leaves(value: &Value, place: &str, into: &mut BTreeMap<String, Value>) {
     match value.as_object().filter(|members| !members.is_empty()) {
         Some(members) => {
-            members.iter().for_each(|(name, value)| leaves(value, &format!("{place}/{name}"), into))
+            members.iter().for_each(|(name, value)| leaves(value, &format!("{place}/{name}"), into));
         }
         None => drop(into.insert(place.to_owned(), value.clone())),
     }

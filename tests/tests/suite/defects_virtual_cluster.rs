@@ -314,9 +314,11 @@ spec: {name: vc, containerProvider: {id: eks, type_: EKS}}
     let ready = env.condition(env.virtual_clusters(), "vc", "Ready", "True").await?;
     let aws = env.simulator().snapshot().virtual_clusters;
     ensure!(aws.iter().all(|cluster| cluster.namespace == "default"), "{aws:?}");
-    let reads = calls(env.simulator(), "DescribeVirtualCluster");
-    until(env.simulator(), "it should be read again", |aws| calls(aws, "DescribeVirtualCluster") > reads + 2)
-        .await?;
+    let before = calls(env.simulator(), "DescribeVirtualCluster");
+    until(env.simulator(), "it should be read again", |aws| {
+        calls(aws, "DescribeVirtualCluster") > before + 2
+    })
+    .await?;
     ensure!(calls(env.simulator(), "UpdateVirtualCluster") == 0);
     ensure!(ready.finalizers().len() == 1);
     Ok(())

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::cluster::TestEnv;
 use tests::manifest::{ROLE, job_run, virtual_cluster};
 use tests::objects::status;
-use tests::simulator::{failing, quick};
+use tests::simulator::{failing, quick, requests};
 
 /// The one StartJobRun of a run.
 fn start(env: &TestEnv, name: &str) -> Result<LoggedRequest> {
@@ -34,6 +34,12 @@ configurationOverrides: |
     persistentAppUI: DISABLED
     s3MonitoringConfiguration: {logUri: s3://bucket/logs}";
     env.apply(&job_run("whole", "vc", more)).await?;
+    let agents: Vec<_> =
+        requests(env.simulator(), "CreateVirtualCluster").into_iter().map(|call| call.user_agent).collect();
+    let ours = |agent: &Option<String>| {
+        agent.as_deref().is_some_and(|agent| agent.contains("app/emrcontainers-operator"))
+    };
+    ensure!(!agents.is_empty() && agents.iter().all(ours), "{agents:?}");
     env.job_run_in("whole", "COMPLETED").await?;
     let uid = env.job_runs().get("whole").await?.metadata.uid.context("a uid")?;
     let request = start(&env, "whole")?;

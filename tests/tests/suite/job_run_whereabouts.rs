@@ -14,6 +14,7 @@ use tests::manifest::{annotated, job_run, virtual_cluster};
 use tests::objects::status;
 use tests::simulator::{calls, endless, fail, fault, quick, until};
 
+const ORIGIN: &str = "emrcontainers.services.k8s.aws/origin";
 const DESTINATION: &str = "emrcontainers.services.k8s.aws/destination";
 const RETRY: &str = "emrcontainers.services.k8s.aws/retry";
 
@@ -146,6 +147,7 @@ async fn a_live_run_whose_object_is_replaced_gets_its_finalizer_back_and_is_canc
     let run = env.job_run_in("replaced", "RUNNING").await?;
     let destination = run.annotations().get(DESTINATION).context("it says where it was submitted")?.clone();
     ensure!(destination.ends_with(&format!("/{cluster}")), "{destination}");
+    ensure!(run.annotations().get(ORIGIN) == run.metadata.uid.as_ref(), "{:?}", run.annotations());
     let bare = json!({"metadata": {"finalizers": null, "annotations": null}});
     env.patch(env.job_runs(), "replaced", bare).await?;
     let what = "what was taken off should be put back";

@@ -244,6 +244,11 @@ async fn metrics_parse_are_documented_and_count_what_aws_counts() -> Result<()> 
             let theirs = counter.calls as f64;
             ensure!((ours - theirs).abs() < 0.5, "{operation}: {ours} and not {theirs}");
         }
+        for controller in ["jobrun", "virtualcluster", "fieldexport"] {
+            let bound =
+                metrics.sum("controller_runtime_max_concurrent_reconciles", &[("controller", controller)]);
+            ensure!(bound > 0.0, "no controller {controller}");
+        }
         Ok(Some(metrics))
     })
     .await?;

@@ -279,6 +279,11 @@ async fn a_misspelt_field_is_named() -> Result<()> {
         ),
         (
             "JobRun",
+            json!({"jobDriver": {"sparkSqlJobDriver": {"entryPoint": "x"}}}),
+            "spec.jobDriver.sparkSqlJobDriver",
+        ),
+        (
+            "JobRun",
             monitoring("S3MonitoringConfiguration"),
             "spec.overrides.monitoringConfiguration.S3MonitoringConfiguration",
         ),
