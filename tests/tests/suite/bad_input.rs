@@ -26,6 +26,7 @@ use world::{RETRY, apply, environment, is_refused, right, spoilt, stays_as_it_is
 type Case = (&'static str, Value, Vec<&'static str>);
 
 fn unsendable() -> Vec<Case> {
+    let upper = json!({"virtualClusterRef": null, "virtualClusterID": "ABC"});
     let submit = json!({"entryPoint": "s3://bucket/job.py"});
     vec![
         (
@@ -75,6 +76,7 @@ fn unsendable() -> Vec<Case> {
             json!({"jobDriver": {"sparkSubmitJobDriver": {}}}),
             vec!["spec.jobDriver", "entryPoint is missing; set"],
         ),
+        ("upper-case", upper, vec!["spec.virtualClusterID", "\"ABC\"", "lower-case letters and digits"]),
         (
             "role",
             json!({"executionRoleARN": "emr-job"}),
@@ -194,11 +196,6 @@ async fn what_aws_refuses_is_refused_after_one_call() -> Result<()> {
             "id",
             by_id,
             vec!["spec.virtualClusterID", "0000000nobody", "give the id of a running virtual cluster"],
-        ),
-        (
-            "upper-case",
-            json!({"virtualClusterRef": null, "virtualClusterID": "ABC"}),
-            vec!["ValidationException", "ABC"],
         ),
         (
             "attempts",

@@ -1,12 +1,17 @@
 //! Objects that the API server deletes although our finalizer is on: one that was put on after a deletion had begun.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use emr_simulator::{FaultKind, Handle, JobRunSnapshot};
 use kube::ResourceExt;
 use serde_json::json;
-use tests::cluster::TestEnv;
+use tests::clock::Clock;
+use tests::cluster::{PATIENCE, TestEnv};
+use tests::control_plane::shared;
 use tests::manifest::{annotated, job_run, virtual_cluster};
 use tests::simulator::{calls, endless, fail, quick};
+use tests::wait;
 
 /// In the simulator, until it is in that state.
 async fn job_in(env: &TestEnv, id: &str, state: &str) -> Result<()> {
@@ -35,6 +40,30 @@ async fn the_job_of_a_run_that_went_without_us_is_cancelled_and_another_of_its_n
     env.job_run_in("run", "RUNNING").await?;
     let live = env.jobs("run").into_iter().filter(|job| job.state == "RUNNING").count();
     ensure!(live == 1 && calls(env.simulator(), "CancelJobRun") == 1, "{:?}", env.jobs("run"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_seen_off_is_no_work_that_does_not_move() -> Result<()> {
+    let clock = Clock::create(shared().await?.scratch()).await?;
+    let env = TestEnv::with("vanish-alive", quick(), |operator| operator.clock(&clock)).await?;
+    env.ready_cluster("vc").await?;
+    env.simulator().add_outcome(endless("run"))?;
+    env.apply(&job_run("run", "vc", "")).await?;
+    env.job_run_in("run", "RUNNING").await?;
+    let id = env.the_job("run")?.id;
+    vanish(&env, "jobruns", "run").await?;
+    job_in(&env, &id, "CANCELLED").await?;
+    // Each is shorter than the time after which a process that doesn't move is called stuck; together they are longer.
+    for minutes in [4, 8, 12] {
+        clock.pass(Duration::from_mins(minutes))?;
+        let alive = wait::eventually(PATIENCE, "the process should be alive", async || {
+            let (status, page) = env.operator().health("/healthz").await?;
+            ensure!(status == 200, "{page}");
+            Ok(Some(()))
+        });
+        alive.await.with_context(|| format!("after {minutes} minutes"))?;
+    }
     Ok(())
 }
 
