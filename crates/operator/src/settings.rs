@@ -20,8 +20,8 @@ use crate::quotas::Quotas;
 use crate::selector;
 use crate::settings_check::{Check, Reconcile};
 use crate::settings_values::{
-    address, bounded, level, metrics_address, namespaces, ready, request_timeout, switch, system_namespace,
-    tags,
+    address, bounded_timeout, level, metrics_address, namespaces, ready, request_timeout, switch,
+    system_namespace, tags,
 };
 pub(crate) use crate::settings_values::{deletion, endpoint, region};
 use crate::timing;
@@ -212,7 +212,8 @@ impl TryFrom<Args> for Settings {
         let (leader_election, leader_election_namespace, lease_times) = check.election(&election);
         let allow_unsafe_aws_endpoint_urls =
             check.or("--allow-unsafe-aws-endpoint-urls", false, switch(&allow_unsafe_aws_endpoint_urls));
-        let request = check.or("--http-client-timeout", timing::STEP, request_timeout(&http_client_timeout));
+        let wanted_timeout =
+            check.or("--http-client-timeout", timing::STEP, request_timeout(&http_client_timeout));
         let read_only = check.or("--read-only", false, switch(&read_only));
         let feature_gates =
             check.or("--feature-gates", FeatureGates::default(), FeatureGates::parse(&feature_gates));
@@ -254,7 +255,7 @@ impl TryFrom<Args> for Settings {
             http_client_timeout: check.or_warn(
                 "--http-client-timeout",
                 timing::STEP,
-                bounded(request, &http_client_timeout),
+                bounded_timeout(wanted_timeout, &http_client_timeout),
             ),
             // Upstream takes it without a word; not to start is worse than to log too much or too little.
             log_level: check.or_warn("--log-level", LogLevel::Info, level(&log_level)),

@@ -92,7 +92,7 @@ pub(crate) fn request_timeout(text: &str) -> Result<Duration, String> {
 }
 
 /// Nothing may hang for ever, so that no request may take longer than a step of a pass.
-pub(crate) fn bounded(timeout: Duration, text: &str) -> Result<Duration, String> {
+pub(crate) fn bounded_timeout(timeout: Duration, text: &str) -> Result<Duration, String> {
     let most = timing::STEP.as_secs();
     let why = || {
         format!("is `{text}`, for which {most}s is taken: nothing may hang for longer; use {most}s or less")

@@ -3,7 +3,8 @@
 //! It looks for finalizers when it begins to delete, and not again when its write meets a newer version. One that we put on
 //! in between isn't seen, and what we started then would be left behind. Such an object is seen off by the steps that
 //! are made for one that is being deleted; only that nothing is written any more, see [`crate::write`]. Must not act
-//! before a read has said that the object is gone: one that leaves the label selector is told as deleted too. Invariant:
+//! before a read has said that the object is gone: one that leaves the label selector is told as deleted too, and is left to
+//! its passes if the watch has it again. Invariant:
 //! what this process made for an object ends when the object is gone.
 
 use std::collections::HashSet;

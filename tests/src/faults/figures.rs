@@ -62,18 +62,16 @@ async fn story(world: &World<'_>, wrong: &[Wrong]) -> String {
     lines.join("\n")
 }
 
+/// Whether a list of a virtual cluster was read while it lacked one of the runs there.
 fn a_list_lacked_a_run(requests: &[LoggedRequest], jobs: &[JobRunSnapshot], delay: Duration) -> bool {
-    requests.iter().filter(|request| request.operation == "ListJobRuns" && request.status == Some(200)).any(
-        |list| {
-            let lacks = |job: &&JobRunSnapshot| {
-                let age = list.at.duration_since(job.created_at);
-                !age.is_negative() && age.unsigned_abs() < delay
-            };
-            let here =
-                |job: &&JobRunSnapshot| list.virtual_cluster_id.as_ref() == Some(&job.virtual_cluster_id);
-            jobs.iter().filter(here).any(|job| lacks(&job))
-        },
-    )
+    let lacks = |list: &LoggedRequest, job: &JobRunSnapshot| {
+        let age = list.at.duration_since(job.created_at);
+        let is_new = !age.is_negative() && age.unsigned_abs() < delay;
+        is_new && list.virtual_cluster_id.as_ref() == Some(&job.virtual_cluster_id)
+    };
+    let is_list =
+        |request: &&LoggedRequest| request.operation == "ListJobRuns" && request.status == Some(200);
+    requests.iter().filter(is_list).any(|list| jobs.iter().any(|job| lacks(list, job)))
 }
 
 impl Figures {

@@ -43,7 +43,7 @@ fn role(account: &str) -> String {
 
 #[tokio::test]
 async fn the_definition_of_selectors_is_upstreams_and_a_role_can_not_be_replaced() -> Result<()> {
-    let env = TestEnv::with("selector-crd", quick(), |operator| operator).await?;
+    let env = TestEnv::new("selector-crd").await?;
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let definitions: Api<DynamicObject> = Api::all_with(env.client().clone(), &ApiResource::from_gvk(&kind));
     let spec = definitions.get("iamroleselectors.services.k8s.aws").await?.data["spec"].clone();
