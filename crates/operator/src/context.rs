@@ -99,7 +99,7 @@ impl Context {
         {
             return Err(Withheld::Unfit(format!("{problem}; until then nothing is cancelled or deleted")));
         }
-        let acting = self.directory.acting(object, place);
+        let acting = self.directory.acting(object, place, self.is_gone(object));
         let owner = place.map(|place| place.owner_account_id.as_str()).filter(|owner| !owner.is_empty());
         match (acting, owner) {
             (Err(_), _) if idle => Ok(Acting::nobody(&self.home)),
@@ -141,8 +141,13 @@ impl Context {
         let of_object = object.annotations().get(key).filter(|text| !text.trim().is_empty());
         let of_object = of_object
             .map(|text| settings::deletion(text).map_err(|problem| format!("annotation {key} {problem}")));
-        let of_namespace = || self.directory.deletion_policy(namespace_of(object));
+        let of_namespace = || self.directory.deletion_policy(namespace_of(object), self.is_gone(object));
         of_object.or_else(of_namespace).unwrap_or(Ok(self.settings.deletion_policy))
+    }
+
+    /// Whether the object is gone, and is being seen off.
+    fn is_gone<K: Resource>(&self, object: &K) -> bool {
+        self.writer.vanished.contains(object.meta().uid.as_deref())
     }
 
     /// Asks for passes over the objects that a change concerns, but for those that have come to their end.

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use emr_simulator::{FaultKind, Handle, JobRunSnapshot};
-use kube::ResourceExt;
+use emr_simulator::{Fault, FaultKind, Handle, JobRunSnapshot};
+use k8s_openapi::api::core::v1::Namespace as Kind;
+use kube::api::DeleteParams;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use tests::clock::Clock;
 use tests::cluster::{PATIENCE, TestEnv};
 use tests::control_plane::shared;
 use tests::manifest::{annotated, job_run, virtual_cluster};
+use tests::namespace::Namespace;
+use tests::objects;
 use tests::simulator::{calls, endless, fail, quick};
 use tests::wait;
 
@@ -126,4 +130,34 @@ async fn what_is_to_be_retained_is_and_what_only_leaves_the_selector_goes_on() -
     }
     ensure!(calls(env.simulator(), "CancelJobRun") == 1);
     Ok(())
+}
+
+#[tokio::test]
+async fn the_job_of_a_run_that_went_with_its_namespace_is_cancelled() -> Result<()> {
+    let client = shared().await?.client()?;
+    let [stays, goes] =
+        [Namespace::create(&client, "vanish-stays").await?, Namespace::create(&client, "vanish-goes").await?];
+    let watched = format!("{},{}", stays.name(), goes.name());
+    let env =
+        TestEnv::with("vanish-ns", quick(), |operator| operator.arguments(&["--watch-namespace", &watched]))
+            .await?;
+    let env = env.within(stays);
+    env.plane().start_controller_manager().await?;
+    let cluster = format!("virtualClusterID: {}", env.ready_cluster("vc").await?);
+    env.simulator().add_outcome(endless("run"))?;
+    let run = job_run("run", "vc", "").replace("virtualClusterRef: {from: {name: vc}}", &cluster);
+    objects::apply(env.client(), goes.name(), &run).await?;
+    let job = |aws: &Handle| aws.snapshot().job_runs.into_iter().find(|job| job.state == "RUNNING");
+    let id = env.in_aws("the job should be RUNNING", job).await?.id;
+    let down = env.simulator().add_fault(Fault::new("CancelJobRun", FaultKind::Status503))?;
+    env.plane().delete_from_etcd("jobruns", goes.name(), "run").await?;
+    let namespaces: Api<Kind> = Api::all(env.client().clone());
+    namespaces.delete(goes.name(), &DeleteParams::default()).await?;
+    wait::deleted(namespaces, goes.name(), PATIENCE * 2).await?;
+    // A try that had begun before, and its repetition, prove nothing.
+    let before = calls(env.simulator(), "CancelJobRun");
+    let tried = |aws: &Handle| (calls(aws, "CancelJobRun") > before + 2).then_some(());
+    env.in_aws("it should be tried on", tried).await?;
+    ensure!(env.simulator().remove_fault(down));
+    job_in(&env, &id, "CANCELLED").await
 }

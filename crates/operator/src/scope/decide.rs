@@ -5,7 +5,7 @@
 //! our own. Invariant: what isn't known or can't be followed withholds every call; nothing is done in another's name
 //! instead.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use emrcontainers_api::condition::{IAM_ROLE_SELECTED, Wanted};
 use emrcontainers_api::status::AckResourceMetadata;
@@ -40,6 +40,8 @@ pub struct Rules {
 pub struct Known {
     /// By name.
     pub namespaces: HashMap<String, Namespace>,
+    /// Those that went last, with their names, the last one last: for objects that went with them and are seen off.
+    pub gone: VecDeque<(String, Namespace)>,
     /// Roles by account.
     pub accounts: RoleMap,
     /// Roles by team.
@@ -48,7 +50,26 @@ pub struct Known {
     pub selectors: BTreeMap<String, (String, IAMRoleSelectorSpec)>,
 }
 
+/// How many of the namespaces that are gone are remembered.
+const MAX_GONE: usize = 100;
+
 impl Known {
+    /// A namespace; one that is gone only for an object that is gone, too.
+    pub fn namespace(&self, name: &str, is_gone: bool) -> Option<&Namespace> {
+        let last = || self.gone.iter().rev().find(|(gone, _)| gone == name).map(|(_, namespace)| namespace);
+        self.namespaces.get(name).or_else(|| is_gone.then(last).flatten())
+    }
+
+    /// Takes a namespace out that is gone.
+    pub fn remove(&mut self, name: &str) {
+        if let Some(gone) = self.namespaces.remove_entry(name) {
+            self.gone.push_back(gone);
+            if self.gone.len() > MAX_GONE {
+                self.gone.pop_front();
+            }
+        }
+    }
+
     /// One of the maps.
     pub fn map(&self, map: Map) -> &RoleMap {
         match map {
@@ -71,6 +92,8 @@ pub struct Subject<'a> {
     pub region: Option<&'a str>,
     /// Where its resource is.
     pub place: Option<&'a AckResourceMetadata>,
+    /// Whether it is gone and is being seen off.
+    pub is_gone: bool,
 }
 
 /// Who acts for an object, and where.
@@ -129,7 +152,7 @@ pub enum Withheld {
 /// # Errors
 /// When nobody may.
 pub fn acting(subject: &Subject<'_>, known: &Known, rules: &Rules) -> Result<Acting, Withheld> {
-    let Some(namespace) = known.namespaces.get(subject.namespace) else {
+    let Some(namespace) = known.namespace(subject.namespace, subject.is_gone) else {
         return Err(Withheld::UnknownNamespace);
     };
     let endpoint_url = namespace.endpoint_url.clone().transpose().map_err(Withheld::Unfit)?;

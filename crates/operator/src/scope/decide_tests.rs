@@ -29,6 +29,7 @@ fn subject<'a>(region: Option<&'a str>, place: Option<&'a AckResourceMetadata>) 
         labels: None,
         region,
         place,
+        is_gone: false,
     }
 }
 
@@ -153,4 +154,27 @@ fn one_selector_gives_its_role_and_several_give_none() {
     known.selectors.insert("two".to_owned(), ("8".to_owned(), selector(ROLE)));
     let Withheld::Unfit(why) = acting(&plain, &known, &rules).unwrap_err() else { panic!("unfit") };
     assert!(why.starts_with("multiple (2) matching IAMRoleSelectors found: one, two"), "{why}");
+}
+
+#[test]
+fn what_is_seen_off_is_acted_for_as_its_namespace_said_when_it_went() {
+    let mut known = known(Namespace { region: Some(Ok("eu-west-1".to_owned())), ..Namespace::default() });
+    let there = subject(None, None);
+    let gone = Subject { is_gone: true, ..there };
+    let region = |subject, known: &Known| acting(subject, known, &rules()).map(|acting| acting.scope.region);
+    known.remove("ns");
+    assert_eq!(region(&there, &known), Err(Withheld::UnknownNamespace), "it is another of that name");
+    assert_eq!(region(&gone, &known), Ok("eu-west-1".to_owned()));
+    known.namespaces.insert("ns".to_owned(), Namespace::default());
+    assert_eq!(region(&gone, &known), Ok("us-west-2".to_owned()));
+    known.remove("ns");
+    assert_eq!(region(&gone, &known), Ok("us-west-2".to_owned()), "the last of that name counts");
+    known.remove("never seen");
+    for number in 0..MAX_GONE {
+        assert!(region(&gone, &known).is_ok(), "{number} have gone since");
+        known.namespaces.insert(number.to_string(), Namespace::default());
+        known.remove(&number.to_string());
+    }
+    assert_eq!(region(&gone, &known), Err(Withheld::UnknownNamespace));
+    assert_eq!(known.gone.len(), MAX_GONE);
 }

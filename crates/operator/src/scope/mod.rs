@@ -74,7 +74,7 @@ impl Directory {
     }
 
     /// Who acts for an object whose resource is in `place`, and where. What a map says is looked up when the first
-    /// object needs it.
+    /// object needs it. `is_gone` says that the object is gone, perhaps with its namespace.
     ///
     /// # Errors
     /// When nobody may. Whoever has to wait is among those that a later [`Change`] names.
@@ -82,6 +82,7 @@ impl Directory {
         &self,
         object: &K,
         place: Option<&AckResourceMetadata>,
+        is_gone: bool,
     ) -> Result<Acting, Withheld> {
         let (group, version, kind) = (K::group(&()), K::version(&()), K::kind(&()));
         let subject = Subject {
@@ -90,6 +91,7 @@ impl Directory {
             labels: object.meta().labels.as_ref(),
             region: object.annotations().get(annotations::REGION).map(String::as_str),
             place,
+            is_gone,
         };
         let acting = decide::acting(&subject, &self.read(), &self.rules);
         if let Err(Withheld::UnknownMap(map)) = &acting {
@@ -99,8 +101,8 @@ impl Directory {
     }
 
     /// What the namespace says of AWS resources whose objects are deleted.
-    pub fn deletion_policy(&self, namespace: &str) -> Option<Result<DeletionPolicy, String>> {
-        self.read().namespaces.get(namespace)?.deletion_policy.clone()
+    pub fn deletion_policy(&self, namespace: &str, is_gone: bool) -> Option<Result<DeletionPolicy, String>> {
+        self.read().namespace(namespace, is_gone)?.deletion_policy.clone()
     }
 
     /// Whether what has changed concerns an object whose resource is in `place`.
@@ -150,9 +152,7 @@ impl Directory {
                 }
                 known.namespaces.insert(name.to_owned(), namespace);
             }
-            None => {
-                known.namespaces.remove(name);
-            }
+            None => known.remove(name),
         }
         drop(known);
         if moved {
