@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::adoption;
+use crate::emr::name_lists::NameLists;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, Scope};
 use crate::event::Events;
@@ -45,6 +46,8 @@ pub struct Context {
     pub pool: Arc<Pool>,
     /// Who observes live runs.
     pub poller: Poller,
+    /// The runs of a name, for all who look for theirs.
+    pub name_lists: NameLists,
     /// Who acts for an object, and where.
     pub directory: Directory,
     /// The account and region that calls go to by default.

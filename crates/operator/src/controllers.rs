@@ -22,6 +22,7 @@ use crate::busy::Busy;
 use crate::context::{Context, Scopes, Waiters, WatchedScope};
 use crate::emr::hints::Receiver;
 use crate::emr::limit::RunKey;
+use crate::emr::name_lists::NameLists;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Identity, Pool, PoolConfig, Scope};
 use crate::event::Events;
@@ -134,6 +135,7 @@ pub async fn run(process: Process, stop: CancellationToken) -> anyhow::Result<()
     let (tell, changes) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
         poller: Poller::new(Arc::clone(&pool), process.liveness.clone()),
+        name_lists: NameLists::default(),
         pool,
         directory: Directory::new(rules(&process.settings, &home), tell),
         home,

@@ -17,6 +17,7 @@ use crate::access::Access;
 use crate::busy::Busy;
 use crate::context::{Context, Scopes, Waiters, WatchedScope};
 use crate::controllers::rules;
+use crate::emr::name_lists::NameLists;
 use crate::emr::observe::Unobserved;
 use crate::emr::poll::Poller;
 use crate::emr::pool::{Pool, PoolConfig, Scope};
@@ -82,6 +83,7 @@ async fn rig() -> Rig {
     directory.set_namespace("ns", Some(Namespace::default()));
     let context = Arc::new(Context {
         poller: Poller::new(Arc::clone(&pool), liveness.clone()),
+        name_lists: NameLists::default(),
         pool,
         directory,
         home,

@@ -108,6 +108,9 @@ pub const VANISHED_LOOK: (Duration, Duration) = (Duration::from_secs(1), Duratio
 /// How long lists may lack a run that was started. AWS documents nothing; its lists are usually seconds behind.
 pub const LISTS_LAG: Duration = Duration::from_secs(15);
 
+/// For how long a list of the runs of a name serves those who come later: a pass that gave up waiting for it comes again.
+pub const NAME_LIST_KEPT: Duration = Duration::from_mins(1);
+
 /// For how long a start that had no answer is repeated by its token without a look at lists. For how long AWS remembers a
 /// token isn't documented, but lists show the run long before.
 pub const TOKEN_TRUST: Duration = Duration::from_mins(5);

@@ -95,6 +95,33 @@ async fn restored_objects_take_over_their_jobs_and_start_none() -> Result<()> {
 }
 
 #[tokio::test]
+async fn restored_objects_of_one_name_are_looked_for_in_a_list_for_all() -> Result<()> {
+    let mut env = TestEnv::new("restore-same").await?;
+    env.ready_cluster("vc").await?;
+    let names: Vec<String> = (0..60).map(|number| format!("nightly-{number}")).collect();
+    for name in &names {
+        env.apply(&job_run(name, "vc", "name: nightly")).await?;
+    }
+    let mut ids = Vec::new();
+    for name in &names {
+        let run = env.job_run_in(name, "COMPLETED").await?;
+        ids.push(status(&run, "id").context("it has an id")?.to_owned());
+    }
+    let backup = back_up(&env, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    lose(&env, &backup).await?;
+    restore(&env, &backup).await?;
+    let before = calls(env.simulator(), "ListJobRuns");
+    env.restart_operator().await?;
+    for (name, id) in names.iter().zip(&ids) {
+        let run = env.job_run_in(name, "COMPLETED").await?;
+        ensure!(status(&run, "id") == Some(id), "{name}: {:?}", run.data);
+    }
+    let listed = calls(env.simulator(), "ListJobRuns") - before;
+    ensure!(listed <= 10 && calls(env.simulator(), "StartJobRun") == 60, "{listed} pages were read");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_restored_object_that_is_deleted_before_a_pass_cancels_its_job() -> Result<()> {
     let mut env = TestEnv::new("restore-delete").await?;
     env.simulator().add_outcome(endless("*"))?;

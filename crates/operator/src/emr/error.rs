@@ -84,7 +84,7 @@ pub const CREDENTIALS_ERROR: &str = "CredentialsError";
 /// The code of a request that wasn't made because STS refuses the role that was to make it.
 pub const ROLE_ERROR: &str = "AssumeRoleError";
 /// The code of an answer that has none, such as the page of a proxy.
-const UNKNOWN: &str = "UnknownError";
+pub(super) const UNKNOWN: &str = "UnknownError";
 
 /// The codes by which AWS services say "slower", without the ending `Exception`.
 const THROTTLES: [&str; 11] = [

@@ -28,6 +28,7 @@ pub mod hint;
 pub mod hints;
 pub mod limit;
 pub mod model;
+pub mod name_lists;
 pub mod observe;
 pub mod operation;
 pub mod poll;

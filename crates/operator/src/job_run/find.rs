@@ -18,7 +18,7 @@ use super::request;
 use super::status::Submission;
 use super::target::ClusterTarget;
 use crate::emr::error::{Class, EmrError};
-use crate::emr::model::{self, JobRunFilter};
+use crate::emr::model;
 use crate::emr::poll::{Observed, Tracked};
 use crate::pass::{Next, Progress};
 use crate::timing;
@@ -77,6 +77,19 @@ impl Pass<'_> {
             && unanswered.is_none_or(|since| since.elapsed() >= timing::LISTS_LAG)
     }
 
+    /// Since when a list tells what there is to tell: all, once lists are settled; until then as much as it can now.
+    fn lists_tell_from(&self) -> Instant {
+        let unanswered = self.context.job_runs.get(self.uid).unanswered;
+        let asked = unanswered.into_iter().fold(self.context.started, Instant::max);
+        let settled = asked + timing::LISTS_LAG;
+        let now = Instant::now();
+        if settled <= now {
+            settled
+        } else {
+            asked.max(now.checked_sub(timing::LISTS_LAG_CHECK).unwrap_or(now))
+        }
+    }
+
     /// The newest run that was started for the object, if the service lists one.
     pub(super) async fn seek(
         &self,
@@ -88,24 +101,26 @@ impl Pass<'_> {
         let created = self.run.creation_timestamp().filter(|_| !restored);
         let created_after = created.and_then(|at| at.0.checked_sub(timing::CLOCK_SKEW).ok());
         let tokens = request::tokens(self.run);
+        let is_ours = |run: &&model::JobRun| {
+            run.client_token.as_deref().is_some_and(|token| token.starts_with(&tokens))
+        };
+        let from = self.lists_tell_from();
         let mut found: Option<model::JobRun> = None;
         let mut listed = Ok(());
         for name in request::names(self.run) {
-            let filter = JobRunFilter {
-                virtual_cluster_id: virtual_cluster_id.to_owned(),
-                name: Some(name),
-                states: Vec::new(),
-                created_after,
-            };
-            let pages = client
-                .list_job_runs(&filter, u32::MAX, |run: model::JobRun| {
-                    let ours = run.client_token.as_deref().is_some_and(|token| token.starts_with(&tokens));
-                    if ours && found.as_ref().is_none_or(|other| other.created_at < run.created_at) {
-                        found = Some(run);
-                    }
-                })
-                .await;
-            listed = listed.and(pages.map(drop));
+            let of_name = (virtual_cluster_id, name.as_str());
+            let lists = &self.context.name_lists;
+            let list = lists.list(client.clone(), self.scope, of_name, created_after, from).await;
+            for run in list.runs.iter().filter(is_ours) {
+                if found.as_ref().is_none_or(|other| other.created_at < run.created_at) {
+                    found = Some(run.clone());
+                }
+            }
+            listed = listed.and(list.end.clone());
+            // One that has the name of now is newer than any that was started before the spec had it.
+            if found.is_some() {
+                break;
+            }
         }
         match found {
             // Lists may leave out why a run failed, and a run that has ended is never looked at again.

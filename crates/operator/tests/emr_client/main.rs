@@ -6,6 +6,7 @@
     reason = "a test stops with a message"
 )]
 
+mod name_lists;
 mod rig;
 mod tls;
 
