@@ -109,7 +109,34 @@ mod tests {
             assert_eq!((queue.url(), queue.endpoint(), queue.region()), (url.trim(), endpoint, region));
         }
         assert_eq!(EventQueue::parse(" ", false), Ok(None));
+        let longest = format!("https://sqs.eu-west-1.amazonaws.com/111122223333/{}", "q".repeat(80));
+        assert!(EventQueue::parse(&longest, false).is_ok());
+        assert!(EventQueue::parse(&format!("{longest}q"), false).unwrap_err().contains("/ACCOUNT/NAME"));
         assert!(EventQueue::parse("http://localhost:5000/111122223333/q", true).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_part_of_a_host_is_a_region_only_in_the_form_of_one() {
+        for label in ["eu-central-1", "us-gov-west-1", "cn-north-1"] {
+            assert!(is_region(label), "{label}");
+        }
+        for label in [
+            "sqs",
+            "1",
+            "eu-1",
+            "e-west-1",
+            "e1-west-1",
+            "EU-west-1",
+            "-west-1",
+            "eu-w3st-1",
+            "eu--1",
+            "eu-west-",
+            "eu-west-12",
+            "eu-west-x",
+            "eu-west",
+        ] {
+            assert!(!is_region(label), "{label}");
+        }
     }
 
     #[test]

@@ -94,6 +94,12 @@ mod tests {
         assert!(memory.find(key, start + EVENT_SERIES).is_some(), "a use starts the window anew");
         assert_eq!(memory.find(key, start + EVENT_SERIES * 2), None);
         assert_eq!((memory.sent.len(), memory.order.len()), (0, 0), "nothing is kept of it");
+
+        memory.remember(key, sent("second"), start);
+        assert_eq!(memory.find(key, start + EVENT_SERIES), None, "ten minutes are over");
+        memory.remember(key, sent("third"), start);
+        memory.forget(key);
+        assert_eq!(memory.find(key, start), None);
     }
 
     #[test]

@@ -169,6 +169,9 @@ mod tests {
         let fence = Fence::until(Moment::now().after(LONG));
         fence.extend(Moment::now());
         assert!(fence.is_open(), "an older renewal takes nothing away");
+        let later = Moment::now().after(2 * LONG);
+        fence.extend(later);
+        assert_eq!(fence.0.until.load(Ordering::SeqCst), later.0);
         assert!(fence.shut().now_or_never().is_none());
         let fence = Fence::until(Moment::now());
         fence.extend(Moment::now().after(LONG));

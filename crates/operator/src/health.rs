@@ -250,11 +250,16 @@ mod tests {
         assert!(liveness.report().good);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!liveness.report().good, "what is due at a time is late after it");
+        polls[0].due_at(Instant::now() - Duration::from_mins(2));
+        polls[1].done();
+        assert!(!liveness.report().good, "one that moves doesn't speak for one that is stuck");
         drop(polls);
         assert_eq!(
             liveness.report().text,
             "[+]passes ok\nok\n",
             "a part that ended on purpose doesn't count"
         );
+        let _access = liveness.part("access", "", Duration::from_mins(1));
+        assert_eq!(lock(&liveness.parts).len(), 2, "nothing is kept of it");
     }
 }

@@ -190,3 +190,7 @@ impl<K: Resource> Memories<K> {
 pub fn version<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

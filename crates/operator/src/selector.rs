@@ -179,6 +179,7 @@ mod tests {
             ("team=a b", "the value `a b`"),
             ("team within (a)", "`team within (a)`, which is no requirement"),
             ("team in (a", "parentheses"),
+            ("team in ((a)", "parentheses"),
             ("team in a)", "parentheses"),
             ("-team=a", "the key `-team`"),
             ("Example.com/team=a", "the key `Example.com/team`"),

@@ -66,7 +66,15 @@ fn the_defaults_are_upstreams_except_where_we_say_so() {
 #[test]
 fn a_flag_is_read_as_go_reads_it() {
     assert_eq!(settings("--log-level debug").log_level, LogLevel::Debug);
-    assert_eq!(settings("--log-level=fatal").log_level, LogLevel::Error);
+    for (level, expected) in [
+        ("trace", LogLevel::Trace),
+        ("", LogLevel::Info),
+        ("warn", LogLevel::Warn),
+        ("Warning", LogLevel::Warn),
+        ("fatal", LogLevel::Error),
+    ] {
+        assert_eq!(settings(&format!("--log-level={level}")).log_level, expected, "{level}");
+    }
     assert_eq!(
         settings("--log-level=warn --log-level=debug").log_level,
         LogLevel::Debug,
@@ -162,6 +170,7 @@ fn values_are_read() {
     assert!(!settings("--enable-field-export-reconciler=false").field_exports);
     assert_eq!(settings("--job-ready-policy=synced").job_ready_policy, JobReadyPolicy::Synced);
     assert!(!settings("--enable-carm=false").enable_carm);
+    assert!(settings("--feature-gates=TeamLevelCARM=true").warnings.is_empty());
     let idle = settings("--enable-carm=false --feature-gates=TeamLevelCARM=true").warnings;
     assert!(idle.len() == 1 && idle[0].contains("have no effect with --enable-carm=false"), "{idle:?}");
     assert!(
@@ -172,6 +181,8 @@ fn values_are_read() {
     {
         assert_eq!(settings(arguments).system_namespace, expected);
     }
+    let lease = settings("--leader-election-namespace=leases").leader_election_namespace;
+    assert_eq!(lease.as_deref(), Some("leases"));
     assert_eq!(settings("--aws-quotas=off").aws_quotas, Quotas::Off);
     let unsafe_endpoint =
         settings("--aws-endpoint-url http://127.0.0.1:4566 --allow-unsafe-aws-endpoint-urls");
@@ -195,11 +206,17 @@ fn a_problem_names_the_flag_and_the_remedy() {
         ),
         ("--aws-endpoint-url=ftp://x --allow-unsafe-aws-endpoint-urls", "which is no endpoint URL"),
         ("--aws-identity-endpoint-url=https://u:p@x", "which is no endpoint URL"),
+        ("--aws-endpoint-url=https://x?y=z", "which is no endpoint URL"),
         ("--aws-quotas=Start=1:1", "--aws-quotas unknown operation `Start`: use one of all, CancelJobRun"),
         ("--metrics-addr=8080", "--metrics-addr is `8080`, which is no address"),
         ("--watch-namespace=a,,b", "--watch-namespace is `a,,b`, which has a blank entry"),
         ("--watch-namespace=a,a", "--watch-namespace names `a` twice"),
         ("--watch-namespace=,", "which has a blank entry"),
+        (
+            "--leader-election-namespace=a-",
+            "--leader-election-namespace has `a-`, which can't be a namespace",
+        ),
+        ("--watch-namespace=-a", "--watch-namespace has `-a`, which can't be a namespace"),
         ("--watch-namespace=A", "--watch-namespace has `A`, which can't be a namespace"),
         ("--resource-tags=a", "--resource-tags has `a`, which is no tag: use the form key=value,key=value"),
         ("--resource-tags=a=1,,b=2", "--resource-tags has ``, which is no tag"),

@@ -91,3 +91,20 @@ fn a_list_takes_effect_when_it_is_whole_and_names_what_went_unseen() {
     assert_eq!(states(&store), [RunState::Completed, RunState::Running, RunState::Running]);
     assert_eq!(listed(&store, vec![]), (vec![], vec!["a".into(), "c".into()]));
 }
+
+#[test]
+fn a_handle_is_the_same_store_and_what_has_settled_is_not_filtered() {
+    let store = Store::default();
+    let other = store.clone();
+    for run in [live("a"), live("b"), ended("c")] {
+        store.take_in(Event::Apply(run));
+    }
+    let names = |runs: Vec<std::sync::Arc<JobRun>>| {
+        let mut names: Vec<_> = runs.iter().map(|run| run.name_any()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(other.filter(|_| true)), ["a", "b"]);
+    assert_eq!(names(other.filter(|run| run.name_any() == "b")), ["b"]);
+    assert!(other.filter(|_| false).is_empty());
+}

@@ -178,6 +178,16 @@ mod tests {
     }
 
     #[test]
+    fn upstreams_tags_are_ours_but_for_those_that_name_the_controllers_version() {
+        let pairs = |tags: [(&str, &str); 3]| tags.map(|(key, value)| pair(key, value));
+        let templates = pairs([("by", "%CONTROLLER_VERSION%"), ("in", "%K8S_NAMESPACE%"), ("of", "a")]);
+        let defaults = pairs([("by", "v1"), ("in", "team"), ("of", "a")]);
+        let own = map(&[("of", "b")]);
+        assert_eq!(upstreams(&templates, &defaults, Some(&own)), map(&[("in", "team"), ("of", "b")]));
+        assert_eq!(upstreams(&templates, &defaults, None), map(&[("in", "team"), ("of", "a")]));
+    }
+
+    #[test]
     fn what_aws_would_refuse_is_told_with_the_tag_its_owner_and_a_remedy() {
         let (long, longer) = ("k".repeat(128), "k".repeat(129));
         let many: Vec<(String, String)> = (0..51).map(|index| pair(&format!("k{index}"), "")).collect();
@@ -204,6 +214,8 @@ mod tests {
         assert_eq!(problem(&[], Some(&fifty)), None);
         assert!(problem(&[pair("default", "")], Some(&fifty)).unwrap().contains("51 tags"));
         let told = problem(&[pair("where", &"v".repeat(300))], None).unwrap();
+        assert!(told.starts_with("--resource-tags of the operator: the key \"where\""), "{told}");
+        let told = problem(&[pair("where", &"v".repeat(300))], Some(&map(&[("by", "us")]))).unwrap();
         assert!(told.starts_with("--resource-tags of the operator: the key \"where\""), "{told}");
     }
 }

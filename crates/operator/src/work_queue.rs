@@ -320,6 +320,22 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_is_asked_for_again_keeps_its_place() {
+        for class in [Class::Start, Class::Rest, Class::Save] {
+            let (mut queue, now) = (WorkQueue::new(1), Instant::now());
+            assert!(queue.push(1, class, now) && queue.push(2, class, now));
+            assert!(!queue.push(2, class, now) && !queue.push(2, Class::Rest, now));
+            assert_eq!(queue.lengths(), (2, 0));
+            assert_eq!((taken(&mut queue, now), queue.lengths()), (vec![1], (1, 1)), "{class:?}");
+        }
+        let (mut queue, now) = (WorkQueue::new(1), Instant::now());
+        for turn in [1, 2, 1] {
+            queue.push(turn, Class::Turn, now);
+        }
+        assert_eq!(taken(&mut queue, now), [1]);
+    }
+
+    #[test]
     fn the_rest_takes_more_passes_when_one_is_too_slow_and_nothing_is_to_be_started() {
         let (mut queue, now) = (WorkQueue::new(8), Instant::now());
         for report in 1..=9 {

@@ -112,6 +112,28 @@ fn throttle_replies_halve_the_pace_each_time_but_once_an_incident() {
 }
 
 #[test]
+fn the_pace_is_the_quotas_or_the_brakes_and_few_tokens_are_kept() {
+    let mut buckets = Buckets::new(&Quotas::documented());
+    assert_eq!(buckets.pace(Operation::StartJobRun, Duration::ZERO), Some((1.0, false)));
+    buckets.slow_down(Operation::StartJobRun, Duration::ZERO);
+    let (braked, is_braked) = buckets.pace(Operation::StartJobRun, Duration::ZERO).unwrap();
+    assert!((braked - 0.5).abs() < 1e-6 && is_braked, "{braked}");
+    let (braked, is_braked) = buckets.pace(Operation::StartJobRun, seconds(10.0)).unwrap();
+    assert!(braked > 0.7 && braked < 0.72 && is_braked, "half of the force is gone in 20 s: {braked}");
+    assert_eq!(buckets.pace(Operation::StartJobRun, seconds(21.0)), Some((1.0, false)));
+    assert_eq!(buckets.pace(Operation::ListJobRuns, Duration::ZERO), Some((5.0, false)));
+    assert_eq!(buckets.keep_at_most(Operation::StartJobRun), Some(2), "half of the tenth that is left");
+    assert_eq!(buckets.keep_at_most(Operation::ListJobRuns), Some(5));
+
+    let mut unlimited = Buckets::new(&Quotas::Off);
+    assert_eq!(unlimited.pace(Operation::StartJobRun, Duration::ZERO), None);
+    assert_eq!(unlimited.keep_at_most(Operation::StartJobRun), None);
+    unlimited.slow_down(Operation::StartJobRun, Duration::ZERO);
+    let (braked, is_braked) = unlimited.pace(Operation::StartJobRun, Duration::ZERO).unwrap();
+    assert!((braked - 10.0).abs() < 1e-6 && is_braked, "{braked}");
+}
+
+#[test]
 fn odd_quotas_are_taken_as_they_can_be() {
     for text in ["StartJobRun=1e-300:4294967295", "StartJobRun=1e300:1", "all=1e-9:1,StartJobRun=1e-9:1"] {
         let mut buckets = Buckets::new(&Quotas::parse(text).unwrap());

@@ -194,3 +194,7 @@ impl Sizes {
         self.page.unwrap_or(PAGE)
     }
 }
+
+#[cfg(test)]
+#[path = "poll_look_tests.rs"]
+mod tests;
