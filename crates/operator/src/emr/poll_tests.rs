@@ -10,6 +10,8 @@ use super::*;
 
 #[path = "poll_downtime_tests.rs"]
 mod downtime;
+#[path = "poll_hint_tests.rs"]
+mod hint;
 #[path = "poll_hinted_tests.rs"]
 mod hinted;
 
