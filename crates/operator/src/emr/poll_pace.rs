@@ -159,4 +159,14 @@ mod tests {
         }
         assert!((1_700..=60 + 3 * 600 + 40).contains(&pages), "{pages}");
     }
+
+    #[test]
+    fn what_was_spent_too_much_is_waited_for() {
+        let at: Timestamp = "2026-11-21T10:00:00Z".parse().unwrap();
+        let mut budget = Budget { per_second: 2.0, size: 10.0, level: 10.0, at };
+        assert_eq!(budget.spend(10, at), Duration::ZERO);
+        assert_eq!(budget.spend(3, at), Duration::from_millis(1_500));
+        assert_eq!(budget.spend(1, at + Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(budget.spend(10, at + Duration::from_mins(1)), Duration::ZERO, "it was full again");
+    }
 }

@@ -8,6 +8,8 @@ use super::super::poll_pace::interval;
 use super::super::poll_run::ENDED;
 use super::*;
 
+#[path = "poll_book_tests.rs"]
+mod book;
 #[path = "poll_downtime_tests.rs"]
 mod downtime;
 #[path = "poll_hint_tests.rs"]
