@@ -179,6 +179,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_by_verb_resource_and_place() {
         assert_eq!(missing(&[]), Ok(()));
+        let writing = needs(&settings(""), Some("home")).into_iter().filter(|need| !need.is_read());
+        let verbs: std::collections::BTreeSet<&str> = writing.map(|need| need.verb).collect();
+        assert_eq!(verbs.into_iter().collect::<Vec<_>>(), ["create", "patch", "update"]);
         let everywhere = needs(&settings(""), None);
         let writes: Vec<&Need> = everywhere.iter().filter(|need| need.verb != "get").collect();
         assert_eq!(

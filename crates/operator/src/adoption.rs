@@ -229,6 +229,32 @@ mod tests {
     }
 
     #[test]
+    fn annotations_count_only_with_the_values_that_mean_something() {
+        for (value, adopt, yes) in [
+            ("adopt", true, false),
+            ("Adopt", false, false),
+            ("true", false, true),
+            ("TRUE", false, true),
+            ("", false, false),
+        ] {
+            assert_eq!(is_adopt(&object(&[(annotations::ADOPTION_POLICY, value)])), adopt, "{value}");
+            assert_eq!(is_read_only(&object(&[(annotations::READ_ONLY, value)])), yes, "{value}");
+            assert_eq!(is_adopted(&object(&[(annotations::ADOPTED, value)])), yes, "{value}");
+        }
+        assert!(!is_adopt(&object(&[])) && !is_read_only(&object(&[(annotations::ADOPTED, "true")])));
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_api_server_is_told_as_one() {
+        let answer = |code: u16| {
+            kube::Error::Api(Box::new(kube::core::Status::failure("no tags", "x").with_code(code)))
+        };
+        let told = unmarked(&answer(422)).unwrap();
+        assert!(told.contains("no tags; let the operator write what the spec leaves out"), "{told}");
+        assert_eq!(unmarked(&answer(500)), None);
+    }
+
+    #[test]
     fn an_arn_names_a_cluster_or_a_run_in_it() {
         let arn = "arn:aws-cn:emr-containers:cn-north-1:123456789012:/virtualclusters/vc1/jobruns/jr1";
         let named = Named::read(arn).unwrap();
@@ -244,7 +270,17 @@ mod tests {
         let cluster =
             Named::read("arn:aws:emr-containers:us-west-2:123456789012:/virtualclusters/vc1").unwrap();
         assert_eq!((cluster.virtual_cluster_id, cluster.job_run_id), ("vc1", None));
-        for arn in ["", "vc1", "arn:aws:s3:::bucket", "arn:aws:emr-containers:r:a:/virtualclusters/"] {
+        for arn in [
+            "",
+            "vc1",
+            "arn:aws:s3:::bucket",
+            "arn:aws:s3:r:a:/virtualclusters/vc1",
+            "arn:gcp:emr-containers:r:a:/virtualclusters/vc1",
+            "urn:aws:emr-containers:r:a:/virtualclusters/vc1",
+            "arn:aws:emr-containers:r:a:/virtualclusters/",
+            "arn:aws:emr-containers:r:a:/virtualclusters/vc-1",
+            "arn:aws:emr-containers:r:a:/virtualclusters/vc1/jobruns/",
+        ] {
             assert_eq!(Named::read(arn), None, "{arn}");
         }
     }

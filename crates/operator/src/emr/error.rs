@@ -379,3 +379,7 @@ pub(super) fn without_request_ids(text: &str) -> String {
     }
     kept
 }
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -1,7 +1,6 @@
 //! Every spelling of an error that AWS is known to send, and the class that it has.
 
-use super::error::*;
-use super::operation::Operation;
+use super::*;
 
 #[test]
 fn every_spelling_of_a_throttle_is_one() {
@@ -93,6 +92,8 @@ fn a_validation_exception_is_told_by_its_text() {
         (O::StartJobRun, "Virtual cluster abc doesn't exist.", Class::NotFound),
         (O::StartJobRun, "Role arn:aws:iam::1:role/x does not exist", Class::Refused),
         (O::StartJobRun, "Release label emr-0 is not supported", Class::Refused),
+        (O::StartJobRun, "Parameter spark.yarn.queue is not allowed", Class::Refused),
+        (O::StartJobRun, "The name exceeds 64 characters", Class::Refused),
         (O::UpdateVirtualCluster, "maxInQueueJobRuns must be at most 1000", Class::Refused),
         (O::UpdateVirtualCluster, "Virtual cluster abc doesn't exist.", Class::NotFound),
     ] {
@@ -115,6 +116,11 @@ fn an_error_reads_like_upstreams_and_carries_no_request_id() {
         assert_eq!(text(message), "AccessDeniedException: no access", "{message}");
     }
     assert_eq!(text("no access (a, RequestID: 1-2, b)"), "AccessDeniedException: no access (a, b)");
+    assert_eq!(text("no access (a, RequestID: 1-2)"), "AccessDeniedException: no access (a)");
+    let without_message = EmrError::new(Operation::StartJobRun, REQUEST_ERROR, None, "");
+    assert!(!without_message.proves_nothing_was_done());
+    assert_eq!(no_message(Some(502)), "HTTP status 502 without a message");
+    assert_eq!(no_message(None), "no message");
 }
 
 #[test]
@@ -123,6 +129,9 @@ fn only_a_cluster_that_is_not_there_or_can_not_be_proves_that_no_run_is_there() 
     assert!(list("ResourceNotFoundException", 404).proves_no_run_in("vc1"));
     assert!(list("ValidationException", 400).proves_no_run_in("Not An Id"));
     assert!(!list("ValidationException", 400).proves_no_run_in("vc1"), "it may be the token of a page");
+    for (id, expected) in [("", true), (&"a".repeat(65), true), (&"a".repeat(64), false)] {
+        assert_eq!(list("ValidationException", 400).proves_no_run_in(id), expected, "{id}");
+    }
     for (code, status) in [("TeapotException", 418), ("AccessDeniedException", 403), ("InternalServer", 500)]
     {
         assert!(!list(code, status).proves_no_run_in("vc1"), "{code}");
@@ -137,4 +146,26 @@ fn an_attempt_after_one_without_an_answer_proves_nothing() {
     assert!(!refused().after(&error("InternalServer", Some(500))).proves_nothing_was_done());
     assert!(!refused().after(&error(REQUEST_ERROR, None)).proves_nothing_was_done());
     assert!(refused().after(&error("ThrottlingException", Some(429))).proves_nothing_was_done());
+}
+
+#[test]
+fn the_causes_of_an_error_are_told_each_once() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Self>>,
+    }
+    let layers = |texts: [&'static str; 3]| {
+        let wrap = |source, text| Some(Box::new(Layer { text, source }));
+        texts.into_iter().rev().fold(None, wrap).unwrap()
+    };
+    assert_eq!(causes(&*layers(["dispatch", "connect: refused", "refused"])), "dispatch: connect: refused");
+    let told = causes(&*layers(["dispatch", "invalid peer certificate", "x"]));
+    assert!(
+        told.starts_with("dispatch: invalid peer certificate: x (") && told.contains("AWS_CA_BUNDLE"),
+        "{told}"
+    );
+    assert!(is_denial("AccessDeniedException: no") && is_denial(&format!("{ROLE_ERROR}: no")));
+    assert!(!is_denial("ThrottlingException: AccessDenied"));
 }

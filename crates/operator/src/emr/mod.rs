@@ -22,8 +22,6 @@ mod bucket;
 mod convert;
 pub mod details;
 pub mod error;
-#[cfg(test)]
-mod error_tests;
 pub mod hint;
 pub mod hints;
 pub mod limit;
