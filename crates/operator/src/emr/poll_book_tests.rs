@@ -179,3 +179,14 @@ fn a_run_that_was_just_started_shows_by_how_much_the_clocks_differ() {
         assert_eq!(born(&mut book), expected, "{known:?} after {after} ms, {created_before:?}");
     }
 }
+
+#[test]
+fn a_clock_that_is_set_back_moves_only_a_birth_that_was_guessed() {
+    let later = start() + millis(3_600_000);
+    let mut book = Book::default();
+    track(&mut book, "guessed", None, later);
+    track(&mut book, "known", Some("PENDING"), later);
+    book.runs.get_mut("known").unwrap().born = later;
+    book.set_back(start());
+    assert_eq!(["guessed", "known"].map(|id| book.runs[id].born), [start(), later]);
+}

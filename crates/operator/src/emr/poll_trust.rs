@@ -140,6 +140,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_look_found_first_is_told_in_time_for_ten_seconds_and_counts_then() {
+        let mut trust = Trust::default();
+        for n in 0..EARNED_BY {
+            assert!(!trust.is_earned());
+            trust.found(format!("r{n}"), true, at(0));
+            trust.hinted(&format!("r{n}"), true, false, at(10), at(10));
+        }
+        assert!(trust.is_earned());
+        trust.found("s".to_owned(), true, at(20));
+        trust.hinted("s", true, false, at(31), at(31));
+        assert!(!trust.is_earned(), "nobody told it in time");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_wait_for_a_hint_for_long() {
+        let mut trust = earned();
+        trust.found("r".to_owned(), true, at(1_000));
+        trust.set_back(at(0));
+        trust.hinted("r", true, false, at(11), at(11));
+        assert!(!trust.is_earned());
+    }
+
+    #[test]
     fn a_late_hint_and_a_false_one_end_trust() {
         let mut trust = earned();
         trust.hinted("r", false, true, at(10), at(15));
@@ -165,6 +188,9 @@ mod tests {
         assert_eq!(earn(&mut trust), Some(20), "what wasn't earned can't be misplaced");
         trust.lose();
         assert_eq!(earn(&mut trust), Some(40));
+        trust.looked();
+        trust.lose();
+        assert_eq!(earn(&mut trust), Some(40), "a look proves half of it");
         trust.looked();
         trust.looked();
         trust.looked();

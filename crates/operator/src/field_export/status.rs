@@ -81,3 +81,59 @@ fn notice(export: &FieldExport) -> Option<String> {
 fn not_ready(wanted: Wanted, reason: &str, message: &str) -> Wanted {
     wanted.no(READY, reason, message).yes(RECONCILING, reason, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn export(target: Option<&str>) -> FieldExport {
+        serde_json::from_value(json!({
+            "metadata": {"name": "out", "namespace": "ns"},
+            "spec": {
+                "from": {"path": ".status.id", "resource": {"group": emrcontainers_api::GROUP, "kind": "JobRun", "name": "run"}},
+                "to": {"kind": "configmap", "name": "target", "namespace": target},
+            },
+        }))
+        .unwrap()
+    }
+
+    /// Type and status of each condition that isn't about the target's namespace, and whether that is told of.
+    fn told(target: Option<&str>, situation: Situation<'_>) -> (String, bool) {
+        let next = next(&export(target), situation, Timestamp::UNIX_EPOCH);
+        let (notices, others): (Vec<_>, Vec<_>) =
+            next.conditions.into_iter().partition(|condition| condition.type_ == ADVISORY);
+        let mut others: Vec<_> =
+            others.iter().map(|condition| format!("{}={:?}", condition.type_, condition.status)).collect();
+        others.sort();
+        let is_told = notices.iter().any(|notice| {
+            let message = notice.message.as_deref().unwrap_or_default();
+            message.contains("in namespace \"ns\" targets namespace \"there\"")
+        });
+        (others.join(" "), is_told)
+    }
+
+    #[test]
+    fn conditions_tell_what_became_of_the_export_and_a_target_elsewhere_is_told_of() {
+        for (situation, conditions, is_worked_on) in [
+            (Situation::Exported, "ACK.ResourceSynced=True Ready=True", true),
+            (Situation::Waiting("not there"), "ACK.ResourceSynced=False Ready=False Reconciling=True", true),
+            (
+                Situation::Trouble("no value"),
+                "ACK.Recoverable=True ACK.ResourceSynced=Unknown Ready=False Reconciling=True",
+                true,
+            ),
+            (
+                Situation::Refused("no path"),
+                "ACK.ResourceSynced=False ACK.Terminal=True Ready=False Stalled=True",
+                false,
+            ),
+        ] {
+            for (target, is_elsewhere) in [(None, false), (Some("ns"), false), (Some("there"), true)] {
+                let expected = (conditions.to_owned(), is_elsewhere && is_worked_on);
+                assert_eq!(told(target, situation), expected, "{situation:?} {target:?}");
+            }
+        }
+    }
+}

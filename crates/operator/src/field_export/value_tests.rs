@@ -78,6 +78,7 @@ async fn a_hostile_path_is_refused_before_it_is_evaluated() {
     let doubling = vec![".+."; 100].join("|");
     let splits = format!(".a|({})|length", vec!["split(\"\")"; 47].join("+"));
     let long = format!(".{}", "a".repeat(path::LONGEST));
+    assert!(path::admit(&long[1..]).is_err() && path::admit(&long[..path::LONGEST]).is_ok());
     for path in [
         "",
         "   ",
