@@ -57,9 +57,19 @@ fn step_in(
     observation: Option<&Observation>,
     virtual_cluster: ClusterTarget,
 ) -> Step {
+    let scope = Scope::new("123456789012", "us-west-2");
+    step_by(run, memory, observation, virtual_cluster, Some(&scope))
+}
+
+fn step_by(
+    run: &JobRun,
+    memory: &Memory<JobRun>,
+    observation: Option<&Observation>,
+    virtual_cluster: ClusterTarget,
+    scope: Option<&Scope>,
+) -> Step {
     let execution_role = RoleTarget::Given("arn:aws:iam::123456789012:role/job".into());
     let target = Target { virtual_cluster, execution_role, default_tags: Vec::new() };
-    let scope = Scope::new("123456789012", "us-west-2");
     let tried = Destination::tried(run, memory);
     plan(&View {
         run,
@@ -69,7 +79,7 @@ fn step_in(
         retain: false,
         read_only: false,
         adoption: true,
-        scope: Some(&scope),
+        scope,
         tried: tried.as_ref(),
         elsewhere: false,
     })
@@ -324,4 +334,13 @@ fn only_what_takes_no_call_goes_on_while_nobody_may_act() {
     ] {
         assert!(!step.is_idle(), "{step:?}");
     }
+}
+
+#[test]
+fn nothing_is_started_where_nobody_knows_where() {
+    let mut run = a_run();
+    run.metadata.finalizers = Some(vec![JOB_RUN_FINALIZER.to_owned()]);
+    let memory = Memory { never_started: true, ..Memory::default() };
+    let nowhere = step_by(&run, &memory, None, ClusterTarget::Given("vc1".into()), None);
+    assert_eq!(nowhere, Step::AddFinalizer(None));
 }

@@ -8,7 +8,7 @@ use emrcontainers_api::reference::ResourceReference;
 use emrcontainers_api::{JOB_RUN_FINALIZER, JobRun, annotations};
 
 use super::model_tests::a_run;
-use super::request::{Unfit, build, is_restored, name, token};
+use super::request::{Unfit, build, is_restored, name, names, token};
 use super::target::{ClusterTarget, RoleTarget, Target, execution_role};
 
 type Change = fn(&mut JobRunSpec);
@@ -51,6 +51,14 @@ fn the_object_lends_its_name_as_far_as_the_service_takes_it() {
     let mut run = a_run();
     run.metadata.name = Some("x".repeat(253));
     assert_eq!(name(&run), "x".repeat(64));
+    assert_eq!(names(&run), ["x".repeat(64)]);
+    run.metadata.name = Some("run".into());
+    run.spec.name = Some("nightly".into());
+    assert_eq!(names(&run), ["nightly", "run"], "it may have been started before the spec had a name");
+    run.spec.name = Some("run".into());
+    assert_eq!(names(&run), ["run"]);
+    run.spec.name = Some("no name".into());
+    assert_eq!(names(&run), ["run"], "the service has none of that name");
 }
 
 #[test]

@@ -130,6 +130,27 @@ fn each_situation_has_its_conditions() {
             ],
         ),
         (
+            "a role that nobody has",
+            a_run(),
+            Situation::NoRole("none for the team"),
+            &[
+                "ACK.ResourceSynced=False none for the team",
+                "Ready=False RoleNotAvailable",
+                "Reconciling=True RoleNotAvailable",
+            ],
+        ),
+        (
+            "an annotation that can't be followed",
+            a_run(),
+            Situation::Misasked("no such policy"),
+            &[
+                "ACK.Terminal=True -",
+                "ACK.ResourceSynced=False resource is in terminal condition",
+                "Ready=False ACK.Terminal",
+                "Stalled=True InvalidAnnotation",
+            ],
+        ),
+        (
             "submitted",
             submitted(),
             Situation::Acknowledged,

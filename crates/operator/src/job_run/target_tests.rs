@@ -162,3 +162,34 @@ fn references_to_other_namespaces_are_advised_of() {
     let near = run(&json!({"virtualClusterRef": {"from": {"name": "vc", "namespace": "a"}}}));
     assert_eq!(cross_namespace_advice(&near), None);
 }
+
+#[test]
+fn what_comes_by_reference_is_known_and_the_cluster_is_waited_for_first() {
+    let unknown = ConditionStatus::Unknown;
+    let cluster_waits = ClusterTarget::Waiting { status: unknown, why: "no cluster".into(), id: None };
+    let role_waits = |may_come| RoleTarget::Waiting { status: unknown, why: "no role".into(), may_come };
+    let clusters = [ClusterTarget::Given("vc".into()), ClusterTarget::Invalid("none".into())];
+    let referred_clusters = [ClusterTarget::Resolved("vc".into()), cluster_waits.clone()];
+    let roles = [RoleTarget::Given("arn".into()), RoleTarget::Invalid("none".into())];
+    let referred = RoleTarget::Referred { namespace: "a".into(), name: "role".into() };
+    let referred_roles = [referred, RoleTarget::Resolved("arn".into()), role_waits(true)];
+    let target = |virtual_cluster: &ClusterTarget, execution_role: &RoleTarget| Target {
+        virtual_cluster: virtual_cluster.clone(),
+        execution_role: execution_role.clone(),
+        default_tags: Vec::new(),
+    };
+    for cluster in clusters.iter().chain(&referred_clusters) {
+        for role in roles.iter().chain(&referred_roles) {
+            let by_reference = referred_clusters.contains(cluster) || referred_roles.contains(role);
+            assert_eq!(target(cluster, role).by_reference(), by_reference, "{cluster:?} {role:?}");
+        }
+    }
+    let waits = |cluster: &ClusterTarget, role: &RoleTarget| {
+        target(cluster, role).waits_for().map(|(_, why, may_come)| (why.to_owned(), may_come))
+    };
+    let [given, _] = &clusters;
+    assert_eq!(waits(&cluster_waits, &role_waits(true)), Some(("no cluster".to_owned(), false)));
+    assert_eq!(waits(given, &role_waits(true)), Some(("no role".to_owned(), true)));
+    assert_eq!(waits(given, &role_waits(false)), Some(("no role".to_owned(), false)));
+    assert_eq!(waits(given, &roles[0]), None);
+}

@@ -84,5 +84,10 @@ mod tests {
         let half = |name: &str| (name == "POD_NAME").then(|| "pod-1".to_owned());
         assert_eq!(identity_from(half, "host", 7), "host_0000000000000007");
         assert_ne!(identity(), identity());
+        assert_eq!(not_blank(" a\n").as_deref(), Some("a"));
+        assert_eq!(not_blank(" \n"), None);
+        assert_eq!(variable("PATH"), std::env::var("PATH").ok().map(|path| path.trim().to_owned()));
+        assert!(variable("PATH").is_some() && variable("NO_VARIABLE_HAS_THIS_NAME").is_none());
+        assert!(identity().starts_with(&format!("{}_", hostname())) && hostname().len() > 1);
     }
 }

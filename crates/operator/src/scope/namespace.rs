@@ -115,6 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn an_account_or_a_team_has_its_role_in_a_map() {
+        for (key, value, expected) in [
+            (annotations::OWNER_ACCOUNT_ID, "111122223333", true),
+            (annotations::TEAM_ID, "etl", true),
+            (annotations::NAMESPACE_REGION, "eu-west-1", false),
+        ] {
+            assert_eq!(read("a", key, value).is_mapped(), expected, "{key}");
+        }
+    }
+
+    #[test]
     fn an_empty_value_and_the_namespaces_of_kubernetes_itself_ask_for_nothing() {
         for key in [
             annotations::NAMESPACE_REGION,

@@ -68,3 +68,32 @@ impl Book {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_judged_once_and_another_decision_is_news() {
+        let book = Book::default();
+        let write =
+            |version: &str, decision| book.write(Kind::JobRun, "ns", "run", version.to_owned(), decision);
+        let is_judged = |version: &str| book.is_judged(Kind::JobRun, "ns", "run", version);
+        assert!(!is_judged("1"));
+        assert!(write("1", Decision::Unknown) && !is_judged("1"), "an uncertain decision is no end");
+        assert!(write("1", Decision::Observe) && is_judged("1") && !is_judged("2"));
+        assert!(!write("2", Decision::Observe) && is_judged("2") && !is_judged("1"));
+        assert!(!book.is_judged(Kind::VirtualCluster, "ns", "run", "2"));
+        book.doubt(Kind::JobRun, "ns".to_owned(), "other".to_owned());
+        assert!(is_judged("2"));
+        book.doubt(Kind::JobRun, "ns".to_owned(), "run".to_owned());
+        assert!(!is_judged("2"));
+
+        assert_eq!([Decision::Observe, Decision::Unknown].map(|d| book.count(Kind::JobRun, d)), [1, 0]);
+        assert_eq!(book.count(Kind::VirtualCluster, Decision::Observe), 0);
+        book.keep(Kind::JobRun, &[("ns".to_owned(), "run".to_owned())]);
+        assert_eq!(book.count(Kind::JobRun, Decision::Observe), 1);
+        book.keep(Kind::JobRun, &[]);
+        assert_eq!(book.count(Kind::JobRun, Decision::Observe), 0);
+    }
+}
