@@ -143,6 +143,7 @@ fn what_has_no_effect_is_told_and_not_refused() {
 #[test]
 fn values_are_read() {
     assert_eq!(settings("--watch-namespace=a,b").watch_namespaces, ["a", "b"]);
+    assert_eq!(settings("--watch-namespace=team-1,2nd").watch_namespaces, ["team-1", "2nd"]);
     assert_eq!(settings("--resource-tags=").resource_tags, []);
     assert_eq!(
         settings("--resource-tags team=a=b,empty=,=unnamed --resource-tags=more=1,team=c").resource_tags,

@@ -147,7 +147,11 @@ async fn a_hostile_path_is_refused_before_it_is_evaluated() {
     ] {
         let found = value(path).await;
         assert!(matches!(found, Err(NoValue::Unparsable(_))), "{path}: {found:?}");
+        assert!(found.unwrap_err().is_final(), "{path}");
     }
+    assert!(!NoValue::Missing.is_final() && !NoValue::Failed("").is_final());
+    let words = "`..` isn't supported in the path of a FieldExport, which only walks down to a value";
+    assert_eq!(path::admit(".."), Err(words.to_owned()));
 }
 
 #[tokio::test]

@@ -154,6 +154,9 @@ fn one_selector_gives_its_role_and_several_give_none() {
     known.selectors.insert("two".to_owned(), ("8".to_owned(), selector(ROLE)));
     let Withheld::Unfit(why) = acting(&plain, &known, &rules).unwrap_err() else { panic!("unfit") };
     assert!(why.starts_with("multiple (2) matching IAMRoleSelectors found: one, two"), "{why}");
+    known.selectors = [("one".to_owned(), ("9".to_owned(), selector("emr")))].into();
+    let Withheld::Unfit(why) = acting(&plain, &known, &rules).unwrap_err() else { panic!("unfit") };
+    assert!(why.starts_with("parsing role ARN \"emr\": "), "{why}");
 }
 
 #[test]

@@ -197,7 +197,16 @@ mod tests {
             ..VirtualClusterSpec::default()
         };
         assert_eq!(fixed_differences(&other, &seen()), ["spec.name"]);
+        for (at, value) in [("/id", "other"), ("/info/eksInfo/namespace", "other")] {
+            let mut provider = serde_json::to_value(&spec.container_provider).unwrap();
+            *provider.pointer_mut(at).unwrap() = value.into();
+            let container_provider = serde_json::from_value(provider).unwrap();
+            let other = VirtualClusterSpec { container_provider, ..spec.clone() };
+            assert_eq!(fixed_differences(&other, &seen()), ["spec.containerProvider"], "{at}");
+        }
         let change = TagChange { set: tags, remove: Vec::new() };
+        assert!(unsent_differences(&VirtualClusterSpec::default(), &seen(), &change, false).is_empty());
+        assert!(unsent_differences(&spec, &seen(), &TagChange::default(), false).is_empty());
         assert_eq!(unsent_differences(&other, &seen(), &change, false), ["spec.tags"]);
         let both = ["spec.tags", "spec.schedulerConfiguration"];
         assert_eq!(unsent_differences(&other, &seen(), &change, true), both, "an edit has taken limits away");
