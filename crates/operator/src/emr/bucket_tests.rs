@@ -120,7 +120,10 @@ fn the_pace_is_the_quotas_or_the_brakes_and_few_tokens_are_kept() {
     assert!((braked - 0.5).abs() < 1e-6 && is_braked, "{braked}");
     let (braked, is_braked) = buckets.pace(Operation::StartJobRun, seconds(10.0)).unwrap();
     assert!(braked > 0.7 && braked < 0.72 && is_braked, "half of the force is gone in 20 s: {braked}");
-    assert_eq!(buckets.pace(Operation::StartJobRun, seconds(21.0)), Some((1.0, false)));
+    assert_eq!(buckets.pace(Operation::StartJobRun, seconds(20.0)), Some((1.0, false)));
+    buckets.slow_down(Operation::StartJobRun, SAME_INCIDENT);
+    let (braked, _) = buckets.pace(Operation::StartJobRun, SAME_INCIDENT).unwrap();
+    assert!(braked < 0.3, "another incident: {braked}");
     assert_eq!(buckets.pace(Operation::ListJobRuns, Duration::ZERO), Some((5.0, false)));
     assert_eq!(buckets.keep_at_most(Operation::StartJobRun), Some(2), "half of the tenth that is left");
     assert_eq!(buckets.keep_at_most(Operation::ListJobRuns), Some(5));
@@ -138,6 +141,9 @@ fn odd_quotas_are_taken_as_they_can_be() {
     for text in ["StartJobRun=1e-300:4294967295", "StartJobRun=1e300:1", "all=1e-9:1,StartJobRun=1e-9:1"] {
         let mut buckets = Buckets::new(&Quotas::parse(text).unwrap());
         assert!(taken(&mut buckets, Operation::StartJobRun, Duration::ZERO) >= 1, "{text}");
+        let (pace, _) = buckets.pace(Operation::StartJobRun, Duration::ZERO).unwrap();
+        assert!((1.0 / 86_401.0..=1e6).contains(&pace), "{text}: {pace}");
+        assert!(text.contains("1e300") || pace < 1.0 / 86_399.0, "{text}: {pace}");
         buckets.slow_down(Operation::StartJobRun, Duration::ZERO);
         let _ = buckets.take(Operation::StartJobRun, seconds(1e6));
     }

@@ -169,3 +169,23 @@ fn the_causes_of_an_error_are_told_each_once() {
     assert!(is_denial("AccessDeniedException: no") && is_denial(&format!("{ROLE_ERROR}: no")));
     assert!(!is_denial("ThrottlingException: AccessDenied"));
 }
+
+#[test]
+fn every_class_has_a_name_of_its_own() {
+    use Class::{
+        AccessDenied, AlreadyTerminated, NamespaceTaken, NotCancellable, NotFound, Refused, Retryable,
+        Throttled, Transient,
+    };
+    let names = [
+        (Throttled, "throttled"),
+        (Transient, "transient"),
+        (NotFound, "not_found"),
+        (AccessDenied, "access_denied"),
+        (Retryable, "retryable"),
+        (NotCancellable, "not_cancellable"),
+        (AlreadyTerminated, "already_terminated"),
+        (NamespaceTaken, "namespace_taken"),
+        (Refused, "refused"),
+    ];
+    assert_eq!(names.map(|(class, _)| class.name()), names.map(|(_, name)| name));
+}

@@ -23,6 +23,12 @@ fn page(sizes: &Sizes) -> usize {
 }
 
 #[test]
+fn a_kind_has_the_name_that_metrics_and_the_documentation_give_it() {
+    let kinds = [Kind::Live, Kind::Moved, Kind::Ended, Kind::Hinted];
+    assert_eq!(kinds.map(Kind::name), ["live", "moved", "ended", "hinted"]);
+}
+
+#[test]
 fn the_size_of_a_page_is_learned_from_full_ones() {
     for ((items, pages), complete, expected) in [
         ((0, 1), true, PAGE),

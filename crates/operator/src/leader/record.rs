@@ -97,6 +97,9 @@ mod tests {
         assert_eq!((taken.lease_transitions, taken.lease_duration_seconds), (Some(1), Some(30)));
         let free = released(&taken, at(21));
         assert_eq!((holder(&free), free.lease_transitions), (None, Some(1)));
+        let then = Some(MicroTime(at(21)));
+        assert_eq!((free.holder_identity.as_deref(), free.lease_duration_seconds), (Some(""), Some(1)));
+        assert_eq!((&free.acquire_time, &free.renew_time), (&then, &then));
         assert_eq!(held(Some(&free), "b", 30, at(22)).lease_transitions, Some(2));
     }
 

@@ -108,12 +108,14 @@ async fn an_unknown_state_is_kept_verbatim() {
     let reply = json!({"jobRun": {
         "id": "r1", "state": "HIBERNATING", "stateDetails": "z".repeat(400), "failureReason": "COSMIC_RAYS",
         "createdAt": "2026-11-21T10:00:00Z", "retryPolicyExecution": {"currentAttemptCount": 2}, "novelty": {},
+        "tags": {"team": "etl"},
     }});
     let rig = rig([(200, "", reply)]).await;
     let run = rig.client.describe_job_run("vc1", "r1").await.unwrap();
     assert_eq!((run.state.as_str(), run.failure_reason.as_deref()), ("HIBERNATING", Some("COSMIC_RAYS")));
     assert_eq!((run.state_details.unwrap().len(), run.attempts), (400, Some(2)));
     assert_eq!(run.created_at, Some("2026-11-21T10:00:00Z".parse().unwrap()));
+    assert_eq!(run.tags, BTreeMap::from([("team".to_owned(), "etl".to_owned())]));
 }
 
 #[tokio::test]
