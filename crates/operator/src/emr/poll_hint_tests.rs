@@ -45,6 +45,17 @@ fn a_hint_counts_when_it_tells_a_later_state_that_we_know() {
 }
 
 #[test]
+fn what_was_known_besides_the_state_stays_known() {
+    let (_, mut book) = seen_in("PENDING", 1);
+    assert_eq!(book.runs["r0"].last.created_at, Some(start()));
+    book.runs.get_mut("r0").unwrap().last.attempts = Some(2);
+    hear(&mut book, "r0", "RUNNING", start());
+    let known = (RUNNING.to_owned(), Some(start()), Some(2));
+    let last = &book.runs["r0"].last;
+    assert_eq!((last.state.clone(), last.created_at, last.attempts), known);
+}
+
+#[test]
 fn a_list_is_behind_for_a_while_when_it_shows_less_than_a_hint_told() {
     let (_, mut book) = seen_in("PENDING", 1);
     let behind = |book: &Book, state: &str, after: u64| {

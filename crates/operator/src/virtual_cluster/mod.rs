@@ -13,6 +13,8 @@ mod hand_over;
 mod model_tests;
 pub mod plan;
 #[cfg(test)]
+mod plan_ask_tests;
+#[cfg(test)]
 mod plan_tests;
 mod report;
 mod shadow;

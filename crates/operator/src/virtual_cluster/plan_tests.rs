@@ -28,7 +28,7 @@ pub(super) fn cluster() -> VirtualCluster {
     cluster
 }
 
-fn finalised(mut cluster: VirtualCluster) -> VirtualCluster {
+pub(super) fn finalised(mut cluster: VirtualCluster) -> VirtualCluster {
     cluster.metadata.finalizers = Some(vec![VIRTUAL_CLUSTER_FINALIZER.to_owned()]);
     cluster
 }
@@ -39,12 +39,12 @@ fn deleted(cluster: VirtualCluster) -> VirtualCluster {
     cluster
 }
 
-fn after(mut cluster: VirtualCluster, situation: &Situation<'_>) -> VirtualCluster {
+pub(super) fn after(mut cluster: VirtualCluster, situation: &Situation<'_>) -> VirtualCluster {
     cluster.status = Some(next(&cluster, situation, &Told::default(), Timestamp::UNIX_EPOCH));
     cluster
 }
 
-fn seen(state: &str) -> SeenCluster {
+pub(super) fn seen(state: &str) -> SeenCluster {
     SeenCluster {
         id: "vc1".into(),
         place: AckResourceMetadata::default(),
@@ -56,12 +56,12 @@ fn seen(state: &str) -> SeenCluster {
     }
 }
 
-fn in_state(state: &str) -> VirtualCluster {
+pub(super) fn in_state(state: &str) -> VirtualCluster {
     after(finalised(cluster()), &Situation::Seen(&seen(state)))
 }
 
 /// As a manifest leaves it that replaces it.
-fn replaced(mut cluster: VirtualCluster) -> VirtualCluster {
+pub(super) fn replaced(mut cluster: VirtualCluster) -> VirtualCluster {
     cluster.metadata.finalizers = None;
     cluster
 }
@@ -71,7 +71,7 @@ fn retried(mut cluster: VirtualCluster) -> VirtualCluster {
     cluster
 }
 
-fn view<'a>(
+pub(super) fn view<'a>(
     cluster: &'a VirtualCluster,
     memory: &'a Memory<VirtualCluster>,
     users: &'a [String],
@@ -137,13 +137,6 @@ fn a_cluster_that_lacks_the_finalizer_gets_it_before_anything_is_created_or_sent
     ] {
         assert_eq!(step(&cluster, &Memory::default(), &[], false), expected, "{what}");
     }
-}
-
-#[test]
-fn a_read_only_cluster_is_not_given_a_finalizer() {
-    let (cluster, memory) = (replaced(in_state(RUNNING)), Memory::default());
-    let view = View { read_only: true, ..view(&cluster, &memory, &[], false) };
-    assert_eq!(plan(&view), Step::Sync("vc1".into()));
 }
 
 #[test]
