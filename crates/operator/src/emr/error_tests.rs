@@ -166,6 +166,10 @@ fn the_causes_of_an_error_are_told_each_once() {
         told.starts_with("dispatch: invalid peer certificate: x (") && told.contains("AWS_CA_BUNDLE"),
         "{told}"
     );
+    let metadata = || aws_smithy_types::error::ErrorMetadata::builder().message("no queue");
+    assert_eq!(words(&metadata().code("QueueDoesNotExist").build()), "QueueDoesNotExist: no queue");
+    let silent = metadata().build();
+    assert_eq!(words(&silent), causes(&silent));
     assert!(is_denial("AccessDeniedException: no") && is_denial(&format!("{ROLE_ERROR}: no")));
     assert!(!is_denial("ThrottlingException: AccessDenied"));
 }

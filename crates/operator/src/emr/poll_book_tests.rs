@@ -95,7 +95,9 @@ fn next_after(book: &mut Book, live_pages: u32, after: u64) -> Kind {
     let mut effects = Effects::default();
     let items = 100 * live_pages as usize;
     book.looks = 1;
-    book.finish(&look(Kind::Live, start()), listed(items, live_pages, false), &mut effects, start());
+    let list = listed(items, live_pages, false);
+    let follow_up = book.finish(&look(Kind::Live, start()), list, &mut effects, start());
+    assert_eq!(follow_up, FollowUp::default(), "what it didn't show may have been on another page");
     book.plan(start() + millis(after)).unwrap().kind
 }
 

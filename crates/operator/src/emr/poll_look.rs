@@ -158,8 +158,8 @@ impl Sizes {
             // All pages but the last are full.
             let (least, most) = (listed.items.div_ceil(pages), listed.items / full);
             self.page = Some(self.page().clamp(least, most.max(least)).max(1));
-        } else if listed.items > self.page() && pages == 1 {
-            self.page = Some(listed.items);
+        } else if pages == 1 {
+            self.page = Some(self.page().max(listed.items));
         }
         let since = look.created_after + SLACK;
         match look.kind {

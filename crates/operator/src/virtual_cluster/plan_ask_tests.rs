@@ -64,6 +64,7 @@ fn what_can_not_be_followed_is_told_and_forgotten_with_the_annotation() {
     assert!(matches!(step(&told, |_| {}), Step::Misask(_)));
     told.metadata.annotations = None;
     assert_eq!(step(&told, |_| {}), Step::AddFinalizer);
+    assert_eq!(step(&finalised(told), |_| {}), create(), "it was no refusal of AWS");
     assert_eq!(step(&of_another_type(), |_| {}), Step::Settled, "that isn't for an annotation");
 }
 
@@ -81,6 +82,7 @@ fn a_read_only_object_changes_nothing_at_aws() {
         ("gone", gone(), Step::Settled),
         ("adopt", asks(cluster(), "adopt"), adopt(None)),
         ("or create", asks(cluster(), "adopt-or-create"), adopt(Some(Step::Missing))),
+        ("or again", asks(replaced(refused()), "adopt-or-create"), adopt(Some(Step::Missing))),
         ("or nothing", asks(of_another_type(), "adopt-or-create"), adopt(Some(Step::Settled))),
     ] {
         assert_eq!(step(&cluster, |view| view.read_only = true), expected, "{what}");
